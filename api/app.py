@@ -1,0 +1,99 @@
+"""Composition root of the api: the only place where its concrete parts are chosen."""
+
+import asyncio
+import secrets
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from api import auth
+from api.bridge import Bridge
+from api.http import Problem, guarded, language, problem_response
+from api.office import Office
+from api.pages import Pages, add_pages
+from api.routes import add_actions, allow, reading_routes, sign_in_route
+from api.signer import Signer
+from api.store import Records
+from manway.errors import StoreUnavailable
+from manway.runtime import settings as configuration
+from manway.runtime.clock import SystemClock
+from manway.runtime.mqtt import MqttBus
+from manway.runtime.signing import load_or_make_key
+from manway.runtime.stores import open_store
+from manway.runtime.tasks import OneThread, until_signalled
+from manway.runtime.telemetry import TelemetryStore
+from manway.topics import api_filters
+
+_log = structlog.get_logger("api")
+_TORN_EVERY_S = 5.0
+
+
+def build(office: Office, telemetry: TelemetryStore) -> tuple[FastAPI, Pages]:
+    """Return the web application over an office; no module-level state anywhere."""
+    app = FastAPI(title="Manway", version="1", docs_url=None, redoc_url=None, openapi_url=None)
+    guesses = auth.Guesses()
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> Response:
+        return problem_response(language(request), error)
+
+    @app.get("/healthz", include_in_schema=False)
+    def health() -> Response:
+        return PlainTextResponse("ok")
+
+    @app.get("/api/v1/openapi.json", include_in_schema=False)
+    def openapi(request: Request) -> dict[str, object]:
+        allow(office, request, "GET /api/v1/openapi.json")
+        return app.openapi()
+
+    app.add_api_route("/api/v1/sessions", sign_in_route(office, guesses), methods=["POST"], operation_id="sessions")
+    add_actions(app, office)
+    app.include_router(reading_routes(office, telemetry))
+    return app, add_pages(app, office, telemetry, guesses)
+
+
+async def main(settings: configuration.Settings) -> None:
+    """Run the api until SIGINT or SIGTERM."""
+    clock = SystemClock(speed=settings.speed, start=settings.started_at)
+    records = Records(settings.data / "records.db")
+    signer = Signer(load_or_make_key(settings.data / "keys" / "issuer.key"), secrets.token_bytes)
+    limits, timings = configuration.limits(settings.profile), configuration.timings(yard=settings.yard)
+    office = Office(records, clock, signer, limits, timings, yard=settings.yard)
+    telemetry = open_store(settings, writer=False)
+    bus = MqttBus(
+        settings.broker,
+        "api",
+        subscriptions=[(f, 1) for site in settings.sites for f in api_filters(site)],
+        user="api",
+        password=settings.broker_password.get_secret_value(),
+    )
+    thread = OneThread("records")
+    bridge = Bridge(office, bus, load_or_make_key(settings.data / "keys" / "plan.key"), settings.sites, thread)
+    app, pages = build(office, telemetry)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            guarded(app), host=settings.host, port=settings.port, log_config=None, access_log=False, timeout_graceful_shutdown=1
+        )
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    _log.info("api answers", host=settings.host, port=settings.port)
+    try:
+        async with until_signalled(), asyncio.TaskGroup() as group:
+            group.create_task(bridge.run())
+            group.create_task(_count_torn(pages))
+            group.create_task(server._serve())  # noqa: SLF001  `serve` would take the signals, which are ours
+    finally:
+        thread.close()
+        telemetry.close()
+        records.close()
+
+
+async def _count_torn(pages: Pages) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(pages.count_torn)
+        except StoreUnavailable as error:
+            _log.warning("store unavailable", reason=error.reason)
+        await asyncio.sleep(_TORN_EVERY_S)

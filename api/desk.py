@@ -1,0 +1,395 @@
+"""What people do to permits, locks and alarms: one function an action, one transaction each.
+
+A permit moves along its table here and nowhere else. What only the engine may do becomes a command: pending until its event
+comes back.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+import sqlalchemy as sa
+
+from api import audit, store
+from api.office import Office, UnlockRequest, facts_for, fan_running
+from manway.checks import CheckResult, evaluate, failures_of, judge_test
+from manway.codec_mqtt import encode
+from manway.commands import (
+    AcknowledgeAlarm,
+    AnyCommand,
+    GreetLock,
+    OrderEvacuation,
+    RecordCheckIn,
+    RecordEntry,
+    ResetAlarm,
+    WriteGrant,
+)
+from manway.entities import GasTest, Instrument, Lock, Permit, PermitState, Person, Signature, Space, TestPoint
+from manway.errors import ActionRefused, Failure
+from manway.events import (
+    GasTestRecorded,
+    GrantRefused,
+    PermitAgreed,
+    PermitApproved,
+    PermitCancelled,
+    PermitClosed,
+    PermitEvent,
+    PermitExpired,
+    PermitFinished,
+    PermitHalted,
+    PermitReadied,
+    PermitRejected,
+    PermitReturned,
+    PermitStarted,
+    PermitSubmitted,
+    PermitSuspended,
+    PermitVoided,
+    VentilationRecorded,
+)
+from manway.ids import GrantKind, derived_id
+from manway.permit import PermitSignal, move
+
+COMMAND_LIFE_S = 10.0
+UNLOCK_LIFE_S = 30.0  # to the lock's hello; the grant that follows has its own
+_EVENT_OF = {
+    PermitSignal.APPROVE: PermitApproved,
+    PermitSignal.REJECT: PermitRejected,
+    PermitSignal.RETURN: PermitReturned,
+    PermitSignal.PREPARE: PermitReadied,
+    PermitSignal.VOID: PermitVoided,
+    PermitSignal.START: PermitStarted,
+    PermitSignal.HALT: PermitHalted,
+    PermitSignal.SUSPEND: PermitSuspended,
+    PermitSignal.FINISH: PermitFinished,
+    PermitSignal.CLOSE: PermitClosed,
+    PermitSignal.EXPIRE: PermitExpired,
+    PermitSignal.CANCEL: PermitCancelled,
+    PermitSignal.SUBMIT: PermitSubmitted,
+}
+HAND_BACK = ("people_out", "kit_out", "entrance_closed", "isolation_removed")  # GB 46768-2025 7.1.1
+
+
+class NotFound(Exception):
+    """The object does not exist, or is none of this person's business: the same answer for both."""
+
+
+def refuse(key: str, fix: str, clause: str = "", **params: str | float) -> ActionRefused:
+    """Return a refusal with one reason, for actions that are no check."""
+    return ActionRefused([Failure("ACTION", clause, key, fix, dict(params))])
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a worker asks for: times in Unix seconds, people by id."""
+
+    space: str
+    work: str
+    start: float
+    end: float
+    attendant: str
+    tester: str
+    entrants: list[str]
+
+
+def permit_of(db: sa.Connection, permit: str) -> Permit:
+    """Return a permit by id, or raise NotFound."""
+    rows = store.permits(db, id=permit)
+    if not rows:
+        raise NotFound(permit)
+    return rows[0]
+
+
+def space_of(db: sa.Connection, space: str) -> Space:
+    """Return a space by id, or raise NotFound."""
+    found = store.get(db, Space, space)
+    if found is None:
+        raise NotFound(space)
+    return found
+
+
+def shift(
+    db: sa.Connection, office: Office, permit: Permit, signal: PermitSignal, *, by: str, cause: str, reason: str = ""
+) -> Permit:
+    """Move a permit along its table, store it, and write its event and audit row; unchanged states write nothing."""
+    space = space_of(db, permit.space)
+    after = move(permit.state, signal, inside=office.pictures.inside(space))
+    if after is permit.state:
+        return permit
+    permit = msgspec.structs.replace(permit, state=after, version=permit.version + 1)
+    if signal is PermitSignal.VOID:
+        permit = msgspec.structs.replace(permit, gas_test=None)
+    store.put_permit(db, permit)
+    note(db, office, _EVENT_OF[signal], permit, by=by, cause=cause, reason=reason)
+    return permit
+
+
+def note(
+    db: sa.Connection, office: Office, kind: type[PermitEvent], permit: Permit, *, by: str, cause: str, reason: str = ""
+) -> None:
+    """Write an event of a permit into the log and its row into the audit chain."""
+    now = office.now()
+    key = derived_id(kind.__name__, permit.id, str(permit.version), cause)
+    event = kind(id=key, at=now, site=permit.site, cause=cause, permit=permit.id, space=permit.space, by=by, reason=reason)
+    store.add_event(db, event)
+    audit.append(db, now, by or "system", kind.__name__, permit.id, encode(event))
+
+
+def submit(db: sa.Connection, office: Office, by: Person, draft: Draft) -> Permit:
+    """Hand in a request; the requester signs as the supervisor of the work (GB 46768-2025 5.2.1)."""
+    space, now = space_of(db, draft.space), office.now()
+    named = [draft.attendant, draft.tester, *draft.entrants]
+    if unknown := [p for p in named if store.get(db, Person, p) is None]:
+        raise refuse("form.unknown_person", "form.choose_person", person=", ".join(unknown))
+    if not draft.entrants or draft.end <= max(draft.start, now):
+        raise refuse("form.incomplete", "form.complete")
+    if draft.attendant in draft.entrants or draft.tester in draft.entrants:
+        raise refuse("attendant.conflict", "attendant.name_another", "GB 46768-2025 6.3")
+    count = int(db.execute(sa.select(sa.func.count()).select_from(store.permit_table)).scalar_one())
+    year = int(1970 + now / 31_556_952)
+    permit = Permit(
+        id=office.new_id(),
+        number=f"{year}-{count + 1:04d}",
+        site=space.site,
+        space=space.id,
+        work=draft.work,
+        drill=office.yard,
+        state=PermitState.DRAFT,
+        requester=by.id,
+        supervisor=by.id,
+        attendant=draft.attendant,
+        tester=draft.tester,
+        entrants=draft.entrants,
+        instruments=[i.device for i in store.every(db, Instrument, site=space.site) if i.space == space.id],
+        start=draft.start,
+        end=draft.end,
+    )
+    permit = shift(db, office, permit, PermitSignal.SUBMIT, by=by.id, cause=permit.id)
+    permit = msgspec.structs.replace(permit, signatures=[Signature("supervisor", by.id, now)])
+    store.put_permit(db, permit)
+    note(db, office, PermitAgreed, permit, by=by.id, cause=permit.id)
+    return permit
+
+
+def approve(db: sa.Connection, office: Office, by: Person, permit_id: str) -> Permit:
+    """Sign as the approver; never the requester, and every step another person."""
+    permit = permit_of(db, permit_id)
+    if by.id == permit.requester or by.id in {s.person for s in permit.signatures}:
+        raise refuse("approval.same_person", "approval.get_another", "GB 46768-2025 5.2.1")
+    move(permit.state, PermitSignal.APPROVE, inside=0)
+    signed = [*permit.signatures, Signature("approver", by.id, office.now())]
+    permit = msgspec.structs.replace(permit, signatures=signed)
+    try:
+        return shift(db, office, permit, PermitSignal.APPROVE, by=by.id, cause=office.new_id())
+    except sa.exc.IntegrityError as error:
+        if "permit_overlap" not in str(error):
+            raise
+        raise refuse("permit.another_open", "permit.close_other", "MEM Order 13 art. 6", permit=permit.number) from error
+
+
+def decline(db: sa.Connection, office: Office, by: Person, permit_id: str, signal: PermitSignal, reason: str) -> Permit:
+    """Reject a request for good, or return it to its draft, with a reason."""
+    permit = permit_of(db, permit_id)
+    if by.id == permit.requester:
+        raise refuse("approval.same_person", "approval.get_another", "GB 46768-2025 5.2.1")
+    return shift(db, office, permit, signal, by=by.id, cause=office.new_id(), reason=reason)
+
+
+def start_ventilation(db: sa.Connection, office: Office, by: Person, permit_id: str) -> Permit:
+    """Begin to count the minutes of ventilation; only the fan's own current proves that it runs."""
+    permit = permit_of(db, permit_id)
+    space = space_of(db, permit.space)
+    if permit.state not in (PermitState.APPROVED, PermitState.SUSPENDED):
+        raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="ventilation")
+    if fan_running(office, space) is not True:
+        raise refuse("ventilation.not_running", "ventilation.start", "MEM Order 13 art. 14")
+    permit = msgspec.structs.replace(permit, ventilated_at=office.now(), gas_test=None, version=permit.version + 1)
+    store.put_permit(db, permit)
+    note(db, office, VentilationRecorded, permit, by=by.id, cause=office.new_id())
+    return permit
+
+
+def record_test(
+    db: sa.Connection, office: Office, by: Person, permit_id: str, points: list[TestPoint]
+) -> tuple[Permit, list[Failure]]:
+    """Store a pre-entry test, pass or fail; a pass after enough ventilation makes the permit ready."""
+    permit = permit_of(db, permit_id)
+    space, now = space_of(db, permit.space), office.now()
+    if permit.state not in (PermitState.APPROVED, PermitState.READY):
+        raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="gas_test")
+    instrument = permit.instruments[0] if permit.instruments else ""
+    test = GasTest(by.id, instrument, now, points, office.limits.version, passed=False)
+    failures = judge_test(test, space, permit, office.limits, office.timings)
+    if permit.ventilated_at is None or now - permit.ventilated_at < office.timings.ventilation_s:
+        failures.append(Failure("G12", "MEM Order 13 art. 14", "order.not_proven", "order.ventilate_test_enter"))
+    test = msgspec.structs.replace(test, passed=not failures)
+    permit = msgspec.structs.replace(permit, gas_test=test, version=permit.version + 1)
+    store.put_permit(db, permit)
+    key = derived_id("GasTestRecorded", permit.id, str(permit.version))
+    event = GasTestRecorded(
+        id=key, at=now, site=permit.site, permit=permit.id, space=permit.space, by=by.id, passed=test.passed
+    )
+    store.add_event(db, event)
+    audit.append(db, now, by.id, "GasTestRecorded", permit.id, encode(test))
+    if test.passed:
+        permit = shift(db, office, permit, PermitSignal.PREPARE, by=by.id, cause=key)
+    return permit, failures
+
+
+def check(db: sa.Connection, office: Office, by: Person, permit_id: str, kind: GrantKind) -> list[CheckResult]:
+    """Return the outcome of every check for an unlock, as it would be now."""
+    permit = permit_of(db, permit_id)
+    space = space_of(db, permit.space)
+    lock = space.entrances[0].lock if space.entrances else ""
+    return evaluate(facts_for(office, db, permit, space, lock=lock, kind=kind, by=by.id))
+
+
+def unlock(
+    db: sa.Connection, office: Office, by: Person, permit_id: str, lock: str, kind: GrantKind
+) -> tuple[str, list[Failure]]:
+    """Ask for an opening: either the id of the pending unlock, or every failing check (stored as `GrantRefused`)."""
+    permit = permit_of(db, permit_id)
+    space = space_of(db, permit.space)
+    if store.get(db, Lock, lock) is None:
+        raise NotFound(lock)
+    failures = failures_of(evaluate(facts_for(office, db, permit, space, lock=lock, kind=kind, by=by.id)))
+    if failures:
+        refuse_grant(db, office, UnlockRequest("", permit.id, space.id, space.site, lock, int(kind), by.id), failures)
+        return "", failures
+    return _greet(db, office, UnlockRequest(office.new_id(), permit.id, space.id, space.site, lock, int(kind), by.id)), []
+
+
+def emergency(db: sa.Connection, office: Office, by: Person, lock: str) -> str:
+    """Ask for an emergency opening: one authenticated person, no check may stop it."""
+    known = store.get(db, Lock, lock)
+    if known is None:
+        raise NotFound(lock)
+    space = space_of(db, known.space)
+    kind = int(GrantKind.EMERGENCY)
+    return _greet(db, office, UnlockRequest(office.new_id(), "", space.id, space.site, lock, kind, by.id))
+
+
+def refuse_grant(db: sa.Connection, office: Office, request: UnlockRequest, failures: list[Failure]) -> None:
+    """Write a refusal with all its failures: denied attempts are evidence."""
+    now = office.now()
+    event = GrantRefused(
+        id=derived_id("GrantRefused", request.id or office.new_id()),
+        at=now,
+        site=request.site,
+        lock=request.lock,
+        reason="CHECKS",
+        permit=request.permit,
+        kind=request.kind,
+        by=request.by,
+        failures=failures,
+        cause=request.id,
+    )
+    store.add_event(db, event)
+    audit.append(db, now, request.by, "GrantRefused", request.lock, encode(event))
+
+
+def _greet(db: sa.Connection, office: Office, request: UnlockRequest) -> str:
+    store.put(db, "UnlockRequest", request.id, request, site=request.site)
+    now = office.now()
+    send(db, GreetLock(id=request.id, site=request.site, at=now, exp=now + UNLOCK_LIFE_S, by=request.by, lock=request.lock))
+    return request.id
+
+
+def send(db: sa.Connection, command: AnyCommand, *, root: str = "") -> str:
+    """Queue a command for its gateway; `root` is the id a person follows when several commands make one action."""
+    row = {
+        "id": command.id,
+        "site": command.site,
+        "by": command.by,
+        "root": root or command.id,
+        "exp": command.exp,
+        "state": "pending",
+        "result": "",
+        "sent_at": 0.0,
+        "body": encode(command),
+    }
+    db.execute(store.command.insert().values(row))
+    return command.id
+
+
+def count_person(db: sa.Connection, office: Office, by: Person, permit_id: str, person: str, direction: str) -> str:
+    """Count a person in or out on the attendant's word."""
+    permit, now = permit_of(db, permit_id), office.now()
+    envelope = {"id": office.new_id(), "site": permit.site, "at": now, "exp": now + COMMAND_LIFE_S, "by": by.id}
+    return send(db, RecordEntry(**envelope, space=permit.space, permit=permit.id, person=person, direction=direction))  # type: ignore[arg-type]
+
+
+def check_in(db: sa.Connection, office: Office, by: Person, permit_id: str) -> str:
+    """Say "I am here" for the attendant."""
+    permit, now = permit_of(db, permit_id), office.now()
+    if by.id != permit.attendant:
+        raise refuse("attendant.not_you", "attendant.sign_in", "MEM Order 13 art. 15")
+    exp = now + COMMAND_LIFE_S
+    command = RecordCheckIn(
+        id=office.new_id(), site=permit.site, at=now, exp=exp, by=by.id, permit=permit.id, space=permit.space
+    )
+    return send(db, command)
+
+
+def evacuate(db: sa.Connection, office: Office, by: Person, permit_id: str) -> str:
+    """Order everybody out."""
+    permit, now = permit_of(db, permit_id), office.now()
+    exp = now + COMMAND_LIFE_S
+    command = OrderEvacuation(
+        id=office.new_id(), site=permit.site, at=now, exp=exp, by=by.id, space=permit.space, permit=permit.id
+    )
+    return send(db, command)
+
+
+def press_alarm(
+    db: sa.Connection, office: Office, by: Person, site: str, alarm: str, *, reset: tuple[str, str] | None = None
+) -> str:
+    """Acknowledge an alarm, or reset it with (reason, verdict); the engine decides."""
+    now, key = office.now(), office.new_id()
+    exp = now + COMMAND_LIFE_S
+    if reset is None:
+        return send(db, AcknowledgeAlarm(id=key, site=site, at=now, exp=exp, by=by.id, alarm=alarm))
+    reason, verdict = reset
+    return send(db, ResetAlarm(id=key, site=site, at=now, exp=exp, by=by.id, alarm=alarm, reason=reason, verdict=verdict))
+
+
+def suspend(db: sa.Connection, office: Office, by: Person, permit_id: str, *, barrier: bool) -> Permit:
+    """Suspend once everybody is out and the opening is barred (GB 46768-2025 6.2.6)."""
+    permit = permit_of(db, permit_id)
+    if not barrier:
+        raise refuse("permit.no_barrier", "permit.set_barrier", "GB 46768-2025 6.2.6")
+    permit = msgspec.structs.replace(permit, barrier=True, gas_test=None, ventilated_at=None)
+    return shift(db, office, permit, PermitSignal.SUSPEND, by=by.id, cause=office.new_id())
+
+
+def close(db: sa.Connection, office: Office, by: Person, permit_id: str, items: dict[str, bool]) -> Permit:
+    """Hand the space back: four things confirmed (GB 46768-2025 7.1.1); the locks are asked to arm for the last press.
+
+    A CLOSE_OUT moves no bolt: it only lets the attendant's own press at the lock throw it.
+    """
+    permit = permit_of(db, permit_id)
+    if missing := [item for item in HAND_BACK if items.get(item) is not True]:
+        raise refuse("close.missing", "close.confirm", "GB 46768-2025 7.1.1", items=", ".join(missing))
+    permit = shift(db, office, permit, PermitSignal.CLOSE, by=by.id, cause=office.new_id())
+    for entrance in space_of(db, permit.space).entrances:
+        close_out = int(GrantKind.CLOSE_OUT)
+        _greet(
+            db, office, UnlockRequest(office.new_id(), permit.id, permit.space, permit.site, entrance.lock, close_out, by.id)
+        )
+    return permit
+
+
+def write_grant(db: sa.Connection, office: Office, request: UnlockRequest, grant: str, message: bytes) -> None:
+    """Queue a signed grant for the lock's link; it lives as long as the lock's challenge."""
+    now = office.now()
+    command = WriteGrant(
+        id=derived_id("WriteGrant", request.id),
+        site=request.site,
+        at=now,
+        exp=now + office.timings.grant_life_s,
+        by=request.by,
+        lock=request.lock,
+        space=request.space,
+        grant=grant,
+        kind=request.kind,
+        message=message.hex(),
+    )
+    send(db, command, root=request.id)

@@ -1,0 +1,277 @@
+"""Pages and their live stream: both are made of the same view models, so what is painted first is what is patched later."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Annotated
+from urllib.parse import urlencode
+
+import jinja2
+import msgspec
+from fastapi import FastAPI, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+from starlette.staticfiles import StaticFiles
+
+from api import auth, desk, store, views
+from api.http import COOKIE, Problem, language, person_of, require_same_origin, token_of
+from api.office import Office
+from api.rights import RIGHTS
+from api.routes import allow, event_row, try_sign_in
+from api.texts import LANGUAGES, catalogue, text
+from manway.entities import Person
+from manway.runtime.telemetry import TelemetryStore
+
+Row = dict[str, object]
+_HOMES = (("manager", "/wall"), ("approver", "/approvals"), ("attendant", "/attendant"), ("worker", "/worker"))
+_NAV = ("worker", "attendant", "approvals", "wall")
+_TICK_S = 1.0
+_REPLAY_MOST = 500
+_FAST_S = 0.25
+
+
+def home_of(person: Person) -> str:
+    """Return where `/` sends a person."""
+    return next((path for role, path in _HOMES if role in person.roles), "/wall")
+
+
+class Pages:
+    """Renders `dashboards/web` for people."""
+
+    def __init__(self, office: Office, telemetry: TelemetryStore) -> None:
+        self.office, self.telemetry = office, telemetry
+        self._torn: dict[str, int] = {}
+        root = files("dashboards") / "web"
+        self.static = root / "static"
+        loader = jinja2.FileSystemLoader(str(root / "templates"))
+        self._jinja = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+        self._jinja.filters["clock"] = lambda at: (
+            "—" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M:%S")
+        )
+
+    def data(self, view: views.View, name: str, args: dict[str, str]) -> Row:
+        """Return a view model by the name of its page.
+
+        Raises:
+            Problem: there is no such object.
+        """
+        match name:
+            case "wall":
+                return views.wall(view)
+            case "approvals":
+                return views.approvals(view)
+            case "worker":
+                return views.worker(view)
+            case "attendant":
+                return views.attendant(view, args.get("permit", ""))
+            case "alarm":
+                found = views.alarm(view, args.get("alarm", ""))
+            case "space":
+                found = views.space_page(view, args.get("space", ""), self._torn_frames)
+            case _:
+                found = None
+        if found is None:
+            raise Problem(404, "not_found")
+        return found
+
+    def _torn_frames(self, device: str) -> int:
+        return self._torn.get(device, 0)
+
+    def count_torn(self) -> None:
+        """Ask the store for torn frames of every device; slow, so it runs beside the pages."""
+        end = int(self.office.now() * 1000) + 60_000
+        for state in list(self.office.pictures.state.values()):
+            for i in state.instruments:
+                self._torn[i.device] = self.telemetry.ledger(i.device, 0, end).torn
+
+    def snapshot(self, request: Request, person: Person, name: str, args: dict[str, str]) -> tuple[int, Row, Row]:
+        """Return (position in the log, view model, banner) from one consistent read."""
+        with self.office.records.look() as db:
+            view = views.View(self.office, db, person, language(request))
+            return store.last_seq(db), self.data(view, name, args), views.banner(view)
+
+    def render(self, request: Request, template: str, **context: object) -> HTMLResponse:
+        """Render a template with what every page has."""
+        lang = language(request)
+        base: Row = {
+            "lang": lang,
+            "t": lambda key, **params: text(lang, key, **params),
+            "static": lambda name: f"/static/{name}",
+            "texts": {k: v for k, v in catalogue(lang).items() if k.startswith("ui.js.")},
+            "languages": list(LANGUAGES),
+            "yard": self.office.yard,
+            "yard_note": text(lang, "ui.yard_note", **_yard(self.office)),
+            "limits_note": self.office.limits.note.get(lang.split("-", maxsplit=1)[0], ""),
+            "path": request.url.path,
+            "me": None,
+            "nav": [],
+            "view": template.removesuffix(".html"),
+            "args": {},
+            "seq": 0,
+            "now": self.office.now(),
+            "banner": None,
+            "data": {},
+            "login_error": None,
+        }
+        return HTMLResponse(self._jinja.get_template(template).render(base | context))
+
+    def page(self, request: Request, name: str, args: dict[str, str]) -> Response:
+        """Return a page of a signed-in person with a right to it, or the way to the login."""
+        person = person_of(request, self.office)
+        if person is None:
+            return RedirectResponse(f"/login?{urlencode({'next': request.url.path})}", 303)
+        try:
+            seq, data, banner = self.snapshot(request, person, name, args)
+        except desk.NotFound as error:
+            raise Problem(404, "not_found") from error
+        lang = language(request)
+        role = person.roles[0]
+        me = {"id": person.id, "name": person.name.get(lang, person.id), "role": role, "role_text": text(lang, f"role.{role}")}
+        nav = [
+            {"href": f"/{n}", "text": text(lang, f"ui.nav.{n}"), "current": n == name}
+            for n in _NAV
+            if RIGHTS[f"GET /{n}"].allows(person)
+        ]
+        shown = me | {"home": home_of(person)}
+        return self.render(request, f"{name}.html", me=shown, nav=nav, view=name, args=args, seq=seq, banner=banner, data=data)
+
+
+def _yard(office: Office) -> dict[str, object]:
+    return {"ventilation_s": f"{office.timings.ventilation_s:g}", "dwell_s": f"{office.timings.dwell_s:g}"}
+
+
+def add_pages(app: FastAPI, office: Office, telemetry: TelemetryStore, guesses: auth.Guesses) -> Pages:
+    """Register login, language and the pages."""
+    pages = Pages(office, telemetry)
+    app.mount("/static", StaticFiles(directory=str(pages.static)))
+
+    def page(path: str, name: str) -> Callable[..., Response]:
+        def show(request: Request) -> Response:
+            person = person_of(request, office)
+            if person is not None:
+                allow(office, request, f"GET {path}")
+            return pages.page(request, name, {**request.query_params, **{k: str(v) for k, v in request.path_params.items()}})
+
+        app.add_api_route(path, show, methods=["GET"], include_in_schema=False, response_model=None)
+        return show
+
+    for path, name in (
+        ("/worker", "worker"),
+        ("/approvals", "approvals"),
+        ("/attendant", "attendant"),
+        ("/wall", "wall"),
+        ("/alarms/{alarm}", "alarm"),
+        ("/spaces/{space}", "space"),
+    ):
+        page(path, name)
+    _add_sign_in(app, pages, guesses)
+    _add_stream(app, pages)
+    return pages
+
+
+def _add_sign_in(app: FastAPI, pages: Pages, guesses: auth.Guesses) -> None:
+    office = pages.office
+
+    @app.get("/", include_in_schema=False)
+    def home(request: Request) -> Response:
+        person = person_of(request, office)
+        return RedirectResponse("/login" if person is None else home_of(person), 303)
+
+    @app.get("/login", include_in_schema=False)
+    def login(request: Request) -> Response:
+        return pages.render(request, "login.html")
+
+    @app.post("/login", include_in_schema=False)
+    def sign_in(request: Request, account: Annotated[str, Form(max_length=64)], password: Annotated[str, Form(max_length=256)]) -> Response:
+        require_same_origin(request)
+        try:
+            token = try_sign_in(office, guesses, account, password)
+        except Problem as problem:
+            shown = pages.render(request, "login.html", login_error=text(language(request), f"problem.{problem.key}"))
+            shown.status_code = problem.status
+            return shown
+        back = request.query_params.get("next", "/")
+        safe = back if back.startswith("/") and not back.startswith("//") else "/"
+        answer = RedirectResponse(safe, 303)
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=request.url.scheme == "https")
+        return answer
+
+    @app.post("/logout", include_in_schema=False)
+    def sign_out(request: Request) -> Response:
+        require_same_origin(request)
+        with office.records.change() as db:
+            auth.close_session(db, token_of(request))
+        answer = RedirectResponse("/login", 303)
+        answer.delete_cookie(COOKIE)
+        return answer
+
+    @app.post("/lang", include_in_schema=False)
+    def choose_language(request: Request, lang: Annotated[str, Form(max_length=8)], back: Annotated[str, Form(max_length=200)] = "/") -> Response:
+        require_same_origin(request)
+        safe = back if back.startswith("/") and not back.startswith("//") else "/"
+        answer = RedirectResponse(safe, 303)
+        if lang in LANGUAGES:
+            answer.set_cookie("lang", lang, max_age=31_536_000, samesite="lax")
+        return answer
+
+
+def _add_stream(app: FastAPI, pages: Pages) -> None:
+    office = pages.office
+
+    @app.get("/api/v1/stream", response_class=EventSourceResponse, operation_id="stream")
+    async def stream(request: Request) -> AsyncIterator[ServerSentEvent]:
+        person = await run_in_threadpool(allow, office, request, "GET /api/v1/stream")
+        query = dict(request.query_params)
+        name = query.pop("view", "wall")
+        asked = [x for x in (query.pop("after", ""), request.headers.get("last-event-id", "")) if x.isdigit()]
+        after = max((int(x) for x in asked), default=office.seq)
+        async for event in _follow(pages, request, person, name, query, after):
+            yield event
+
+
+async def _follow(
+    pages: Pages, request: Request, person: Person, name: str, args: dict[str, str], after: int
+) -> AsyncIterator[ServerSentEvent]:
+    office, shown, ticked = pages.office, b"", 0.0
+    loop = asyncio.get_running_loop()
+    yield ServerSentEvent(comment="live", retry=500)
+    while True:
+        news = office.news
+        rows, after = await run_in_threadpool(_news, pages, request, person, after)
+        for seq, row in rows:
+            yield ServerSentEvent(raw_data=json.dumps(row, ensure_ascii=False), event="event", id=str(seq))
+        if loop.time() - ticked >= _TICK_S:
+            ticked = loop.time()
+            if await run_in_threadpool(person_of, request, office) is None:
+                yield ServerSentEvent(raw_data='{"reason":"signed out"}', event="bye")
+                return
+            now = office.now()
+            ages = [[site, _ms(office.pictures.age_s(site, now))] for site in sorted(office.pictures.state)]
+            yield ServerSentEvent(raw_data=json.dumps({"now": now, "seq": after, "gateways": ages}), event="tick")
+            _, data, banner = await run_in_threadpool(pages.snapshot, request, person, name, args)
+            fresh = msgspec.json.encode({"data": data, "banner": banner})
+            if fresh != shown:
+                shown = fresh
+                yield ServerSentEvent(raw_data=fresh.decode(), event="rows")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.01, min(_TICK_S - (loop.time() - ticked), _TICK_S))):
+                await news.wait()
+                await asyncio.sleep(0)
+
+
+def _ms(age_s: float | None) -> int | None:
+    return None if age_s is None else int(age_s * 1000)
+
+
+def _news(pages: Pages, request: Request, person: Person, after: int) -> tuple[list[tuple[int, Row]], int]:
+    """Return what the log has behind a position; a jump over more than it replays moves to the end instead."""
+    with pages.office.records.look() as db:
+        rows = store.events(db, lambda c: c.c.seq > after, most=_REPLAY_MOST)
+        if not rows:
+            return [], after
+        view = views.View(pages.office, db, person, language(request))
+        return [(seq, event_row(view, seq, event)) for seq, event in rows], rows[-1][0]

@@ -1,0 +1,132 @@
+"""The MQTT face of all virtual devices of a yard: one session, every device under its own topics."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from random import Random
+
+from firmware_sim.instrument import VirtualInstrument
+from firmware_sim.lock import Body, Publish, VirtualLock
+from firmware_sim.world import Air
+from manway.codec_mqtt import encode
+from manway.entities import Bolt, Door
+from manway.ids import GrantKind
+from manway.runtime.ports import Bus, Clock, Message
+from manway.runtime.signing import SigningKey, verify
+from manway.runtime.yard import YardSpace
+from manway.topics import device_filters, device_topic, parse
+
+AUTO_PRESS_S = 1.5  # the yard's locks press their own button, because no visitor of a page can
+_STEP_S = 0.2
+
+
+class Post:
+    """One space of the yard: its air, its lock, its instrument."""
+
+    def __init__(self, yard: YardSpace, lock: VirtualLock, instrument: VirtualInstrument) -> None:
+        self.yard, self.lock, self.instrument, self.air = yard, lock, instrument, instrument.air
+        self.captured: list[bytes] = []  # grants seen on the way to this lock: what a thief with a radio has
+
+
+def build_post(
+    yard: YardSpace, key: SigningKey, *, issuer: bytes, site_key: bytes, now: float, random: Random, opened: bool
+) -> Post:
+    """Return a space with its devices; `opened` = its permit is under way: bolt retracted, hatch open, fan off."""
+    air = Air()
+    body = Body(Bolt.RETRACTED, Door.OPEN, session=int(GrantKind.ENTRY)) if opened else Body()
+    lock = VirtualLock(
+        public_key=key.public_key,
+        issuer_key=issuer,
+        site_key=site_key,
+        sign=key.sign,
+        verify=verify,
+        random_bytes=random.randbytes,
+        flash=[],
+        now=now,
+        body=body,
+        auto_press_s=AUTO_PRESS_S,
+    )
+    boot = random.randrange(1, 2**32)
+    return Post(yard, lock, VirtualInstrument(yard.instrument, f"YD4-{yard.id}", air, boot, now, random))
+
+
+class Devices:
+    """Runs every post of the yard against a bus and a clock."""
+
+    def __init__(self, posts: Iterable[Post], bus: Bus, clock: Clock) -> None:
+        self.posts = {post.yard.id: post for post in posts}
+        self._by_device = {p.yard.lock: p for p in self.posts.values()} | {p.yard.instrument: p for p in self.posts.values()}
+        self._bus, self._clock = bus, clock
+
+    async def run(self) -> None:
+        """Serve until cancelled: births first, then a frame a second, and every message of the locks."""
+        async with asyncio.TaskGroup() as group:
+            for post in self.posts.values():
+                await self._say_birth(post)
+                await self.publish(post, post.lock.advance(self._clock.now()))
+            group.create_task(self._listen())
+            group.create_task(self._live())
+            group.create_task(self._measure())
+
+    async def touch(self, space: str, act: Callable[[Post, float], list[Publish]]) -> None:
+        """Let a hand do something to a space's lock and publish what the lock says to it."""
+        post = self.posts[space]
+        await self.publish(post, act(post, self._clock.now()))
+
+    async def publish(self, post: Post, messages: Iterable[Publish]) -> None:
+        """Send a lock's messages in order; only its state is retained."""
+        for message in messages:
+            topic = device_topic(post.yard.site, post.yard.lock, f"up/{message.name}")
+            await self._bus.publish(topic, message.payload, retain=message.name == "state")
+
+    async def _say_birth(self, post: Post) -> None:
+        topic = device_topic(post.yard.site, post.yard.instrument, "state")
+        await self._bus.publish(topic, encode(post.instrument.birth()), retain=True)
+
+    async def _listen(self) -> None:
+        async for batch in self._bus.batches():
+            for message in batch.messages:
+                if not message.retained:  # a retained command is never fresh
+                    await self._obey(message)
+            await batch.ack()
+
+    async def _obey(self, message: Message) -> None:
+        address = parse(message.topic)
+        post = self._by_device.get(address.device)
+        if post is None:
+            return
+        if address.name == "cmd":
+            await self._say_birth(post)
+        elif address.name.startswith("down/") and address.device == post.yard.lock:
+            name = address.name.removeprefix("down/")
+            if name == "grant":
+                post.captured.append(message.payload)
+            await self.publish(post, post.lock.receive(name, message.payload, self._clock.now()))
+
+    async def _live(self) -> None:
+        """Let the locks' own deadlines pass: the press that is due, the state that is repeated."""
+        while True:
+            now = self._clock.now()
+            for post in self.posts.values():
+                if (due := post.lock.next_deadline()) is not None and due <= now:
+                    await self.publish(post, post.lock.advance(now))
+            await self._clock.sleep_until(now + _STEP_S)
+
+    async def _measure(self) -> None:
+        """Move the air and send one frame a second; a slow broker delays frames, it never drops them."""
+        at = self._clock.now()
+        while True:
+            for post in self.posts.values():
+                post.air.advance(1.0)
+                frame = post.instrument.frame(self._clock.now())
+                if frame is not None:
+                    topic = device_topic(post.yard.site, post.yard.instrument, "gas")
+                    await self._bus.publish(topic, encode(frame))
+            at += 1.0
+            with contextlib.suppress(TimeoutError):
+                await self._clock.sleep_until(at)
+
+
+def subscriptions(sites: Iterable[str]) -> list[tuple[str, int]]:
+    """Return what the simulator's session subscribes: every device's own commands."""
+    return [(f, 1) for site in sites for f in device_filters(site, "+")]

@@ -1,0 +1,218 @@
+"""The story of the yard, scene by scene: what the air does, what hands do, and what simulated people do about it.
+
+(a) the whole path on a free space; (b) H2S rises beside two people; (c) a hatch is forced; (d) a permit's end passes with
+somebody inside; (e) an instrument falls silent below a standing alarm; (f) acknowledge and reset; (g) hand-back and close.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from firmware_sim.devices import Devices, Post
+from firmware_sim.lock import Publish
+from firmware_sim.people import Cast, Row, rows
+from manway.entities import Bolt, Door
+from manway.ids import GrantKind
+from manway.runtime.ports import Clock
+from manway.runtime.yard import REQUIRED, Yard, YardSpace
+
+_log = structlog.get_logger("story")
+WORKER, ATTENDANT, APPROVER, MANAGER = "cast-worker", "cast-attendant", "cast-approver", "cast-manager"
+CHECK_IN_EVERY_S = 60.0
+H2S_SOURCE_PPM_S = 1.1
+LEL_SOURCE_S = 1.6
+HAND_BACK = {"people_out": True, "kit_out": True, "entrance_closed": True, "isolation_removed": True}
+
+
+class Story:
+    """Plays every scene at once; each is a coroutine that reads like its script."""
+
+    def __init__(self, yard: Yard, devices: Devices, cast: Cast, clock: Clock) -> None:
+        self._yard, self._devices, self._cast, self._clock = yard, devices, cast, clock
+        self._ids = {p.account: p.id for p in yard.person if p.account}
+        self._entrants = [p.id for p in yard.person if p.cast and not p.account]
+
+    async def run(self) -> None:
+        """Play until every scene has ended, then keep the yard going for visitors."""
+        async with asyncio.TaskGroup() as group:
+            for act in (self._rising, self._hatch, self._overtime, self._silent, self._path):
+                group.create_task(self._scene(act))
+            group.create_task(self._attend())
+            group.create_task(self._crew())
+
+    async def _scene(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Play a scene; one that goes wrong says so and leaves the others alone."""
+        try:
+            await act()
+        except TimeoutError as error:
+            _log.warning("scene stopped", scene=getattr(act, "__name__", "?"), reason=str(error))
+        else:
+            _log.info("scene played", scene=getattr(act, "__name__", "?"))
+
+    # -- the scenes ---------------------------------------------------------------------------------------------------
+
+    async def _rising(self) -> None:
+        """(b), (f), (g): H2S rises beside two people; out, barred, acknowledged, aired, reset, handed back."""
+        cast, yard = self._cast, self._yard.scene("rising")
+        permit = await self._begin_seeded(yard)
+        await cast.wait(4.0)
+        air = self._devices.posts[yard.id].air
+        air.source = {"H2S": H2S_SOURCE_PPM_S}
+        path = f"/api/v1/permits/{permit}"
+        await cast.see(MANAGER, path, lambda p: p["state"] == "evacuating", within_s=90)
+        air.source, air.fan_on = {}, True
+        await cast.do(ATTENDANT, f"{path}/unlock", {"lock": yard.lock, "kind": "ENTRY"})  # refused: no further grant
+        for person in self._entrants:
+            await cast.wait(2.0)
+            await cast.insist(ATTENDANT, f"{path}/exits", {"person": person})
+        await cast.insist(ATTENDANT, f"{path}/suspend", {"barrier": True})
+        await self._settle_alarms(yard)
+        await cast.insist(ATTENDANT, f"{path}/finish")
+        await cast.insist(ATTENDANT, f"{path}/close", {"items": HAND_BACK})
+
+    async def _settle_alarms(self, yard: YardSpace) -> None:
+        """Acknowledge what is open in a space, and reset it once it has returned: two people, two buttons."""
+        cast = self._cast
+
+        def mine(answer: Row) -> list[Row]:
+            return [a for a in rows(answer) if a["space_id"] == yard.id]
+
+        while alarms := mine(await cast.get(MANAGER, "/api/v1/alarms")):
+            for alarm in alarms:
+                if "unacked" in str(alarm["state"]):
+                    await cast.do(ATTENDANT, f"/api/v1/alarms/{alarm['id']}/acknowledge")
+                elif alarm["state"] == "latched_acked":
+                    reason = {"reason": "Aired with the fan, re-measured at the opening", "verdict": "real"}
+                    await cast.do(MANAGER, f"/api/v1/alarms/{alarm['id']}/reset", reason)
+            await cast.wait(2.0)
+
+    async def _hatch(self) -> None:
+        """(c): a locked hatch is pulled open."""
+        await self._cast.wait(12.0)
+        await self._devices.touch(self._yard.scene("hatch").id, lambda post, now: post.lock.open_door(now))
+
+    async def _overtime(self) -> None:
+        """(d): one person stays beyond the permit's end."""
+        await self._begin_seeded(self._yard.scene("overtime"), people=1)
+
+    async def _silent(self) -> None:
+        """(e): LEL passes its limit, everybody hesitates, and then the instrument falls silent."""
+        yard = self._yard.scene("silent")
+        await self._begin_seeded(yard, people=1)
+        await self._cast.wait(3.0)
+        post = self._devices.posts[yard.id]
+        post.air.source = {"LEL": LEL_SOURCE_S}
+
+        def alarmed(answer: Row) -> bool:
+            return any(a["space_id"] == yard.id and "LEL" in str(a["what"]) and a["priority"] == 1 for a in rows(answer))
+
+        await self._cast.see(MANAGER, "/api/v1/alarms", alarmed, within_s=90)
+        post.instrument.silent = True
+
+    async def _path(self) -> None:
+        """(a), (g): request, approval, PREP, ventilation, test, ENTRY, two in, two out, hand-back; and a thief tries."""
+        cast, yard = self._cast, self._yard.scene("path")
+        asked = {
+            "space": yard.id,
+            "work": "Inspect the valve and grease the spindle",
+            "minutes": 60.0,
+            "attendant": self._ids[ATTENDANT],
+            "tester": self._ids[ATTENDANT],
+            "entrants": self._entrants,
+        }
+        permit = str((await cast.insist(WORKER, "/api/v1/permits", asked))["id"])
+        path = f"/api/v1/permits/{permit}"
+        await cast.wait(2.0)
+        await cast.insist(APPROVER, f"{path}/approve")
+        await cast.insist(ATTENDANT, f"{path}/check-ins")
+        await cast.insist(ATTENDANT, f"{path}/unlock", {"lock": yard.lock, "kind": "PREP"})
+        await cast.insist(ATTENDANT, f"{path}/ventilation")
+        await self._steal(yard)
+        desk = await cast.get(ATTENDANT, f"/api/v1/permits/{permit}/preparation")
+        await cast.wait(float(str(desk["ventilation_s"])) + 0.5)
+        await cast.insist(ATTENDANT, f"{path}/gas-tests", {"points": await self._sample(yard, desk)})
+        await cast.insist(ATTENDANT, f"{path}/unlock", {"lock": yard.lock, "kind": "ENTRY"})
+        for person in self._entrants:
+            await cast.insist(ATTENDANT, f"{path}/entries", {"person": person})
+        await cast.wait(15.0)
+        for person in self._entrants:
+            await cast.insist(ATTENDANT, f"{path}/exits", {"person": person})
+        await cast.insist(ATTENDANT, f"{path}/finish")
+        await cast.wait(3.0)  # the crew shuts the hatch: the lock takes a CLOSE_OUT only after two quiet seconds
+        await cast.insist(ATTENDANT, f"{path}/close", {"items": HAND_BACK})
+
+    async def _sample(self, yard: YardSpace, desk: Row) -> list[Row]:
+        """Hold the instrument at every point for its dwell and write down what it says, in the limit's unit."""
+        points: list[Row] = []
+        distances, dwells = desk["distances"], desk["dwell_s"]
+        assert isinstance(distances, list)  # noqa: S101  the api's own shape
+        assert isinstance(dwells, list)  # noqa: S101  the api's own shape
+        for distance, dwell in zip(distances, dwells, strict=True):
+            await self._cast.wait(dwell)
+            seen = await self._cast.get(ATTENDANT, f"/api/v1/spaces/{yard.id}/gases")
+            values = {str(g["gas"]): float(str(g["value"])) for g in rows(seen) if g["value"] is not None}
+            points.append({"distance_m": distance, "dwell_s": dwell, "readings": {gas: values[gas] for gas in REQUIRED}})
+        return points
+
+    async def _steal(self, yard: YardSpace) -> None:
+        """A thief with a radio replays the grant just used, bends one bit of it, and tries it on another lock."""
+        post = self._devices.posts[yard.id]
+        if not post.captured:
+            return
+        grant = post.captured[-1]
+        bent = grant[:-1] + bytes([grant[-1] ^ 1])
+        other = next(p for p in self._yard.space if p.scene == "" and p.site == yard.site)
+        fresh = bytes([0x01])
+        for space, message in ((yard.id, grant), (yard.id, bent), (other.id, grant)):
+            await self._devices.touch(space, _write("hello", fresh, heard=False))
+            await self._devices.touch(space, _write("grant", message, heard=True))
+            await self._cast.wait(0.6)
+
+    async def _begin_seeded(self, yard: YardSpace, people: int = 2) -> str:
+        """Take up a permit that was seeded as active: the attendant is there, the people go in."""
+        cast = self._cast
+
+        def found(answer: Row) -> bool:
+            return any(p["space"] == yard.id for p in rows(answer))
+
+        permits = await cast.see(MANAGER, "/api/v1/permits", found)
+        permit = str(next(p for p in rows(permits) if p["space"] == yard.id)["id"])
+        await cast.insist(ATTENDANT, f"/api/v1/permits/{permit}/check-ins")
+        for person in self._entrants[:people]:
+            await cast.insist(ATTENDANT, f"/api/v1/permits/{permit}/entries", {"person": person})
+        return permit
+
+    # -- the yard -----------------------------------------------------------------------------------------------------
+
+    async def _attend(self) -> None:
+        """The attendant says "I am here" in time, everywhere people may be inside."""
+        while True:
+            await self._cast.wait(CHECK_IN_EVERY_S)
+            for permit in rows(await self._cast.get(MANAGER, "/api/v1/permits")):
+                if permit["state"] in ("active", "evacuating") and permit["attendant"] == self._ids[ATTENDANT]:
+                    await self._cast.do(ATTENDANT, f"/api/v1/permits/{permit['id']}/check-ins")
+
+    async def _crew(self) -> None:
+        """The yard's hands: open the hatch and start the fan once a bolt is drawn, shut it when a permit is closing."""
+        while True:
+            await self._clock.sleep_until(self._clock.now() + 1.0)
+            closing = {
+                str(p["space"]) for p in rows(await self._cast.get(MANAGER, "/api/v1/permits")) if p["state"] == "closing"
+            }
+            for space, post in self._devices.posts.items():
+                await self._tend(space, post, closing=space in closing)
+
+    async def _tend(self, space: str, post: Post, *, closing: bool) -> None:
+        body = post.lock.body
+        if closing and body.door is Door.OPEN:
+            post.air.fan_on = False
+            await self._devices.touch(space, lambda p, now: p.lock.close_door(now))
+        elif not closing and body.bolt is Bolt.RETRACTED and body.door is Door.CLOSED and body.session == GrantKind.PREP:
+            post.air.fan_on = True
+            await self._devices.touch(space, lambda p, now: p.lock.open_door(now))
+
+
+def _write(name: str, message: bytes, *, heard: bool) -> Callable[[Post, float], list[Publish]]:
+    """Return a hand that writes to a lock over its own link; what the lock answers there, the gateway need not hear."""
+    return lambda post, now: [p for p in post.lock.receive(name, message, now) if heard or p.name == "state"]

@@ -1,0 +1,133 @@
+"""One site inside a gateway process: engine, journal, and what goes out to its devices.
+
+Order of every step: decode, judge, sound, commit, then acknowledge and act. A restart replays the journal into a fresh
+engine; effects (a hello asked for, a grant written) belong to live steps only.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.ingest import Ingest, Verify
+from gateway.journal import Journal
+from gateway.outputs import LocalOutput
+from gateway.picture import site_state
+from manway.codec_ble import LogOp, LogRequest, encode_log_request
+from manway.codec_mqtt import DeviceCommand, SiteState, encode
+from manway.commands import AnyCommand, GreetLock, WriteGrant
+from manway.engine import Engine
+from manway.events import Event
+from manway.inputs import AnyInput, CommandReceived, FrameHeld, LockReported, LogReceived
+from manway.limits import LimitProfile, Timings
+from manway.runtime.ports import Bus, Message, Run
+from manway.topics import Address, device_topic
+
+_HELLO = b"\x01"
+_REBIRTH_EVERY_S = 10.0
+
+
+class SiteHost:
+    """Engine and journal of one site, with the effects its events ask for."""
+
+    def __init__(
+        self,
+        site: str,
+        folder: Path,
+        *,
+        limits: LimitProfile,
+        timings: Timings,
+        verify: Verify,
+        plan_key: bytes,
+        output: LocalOutput,
+    ) -> None:
+        self.site = site
+        self.journal = Journal(folder / f"{site}.db")
+        self.engine = Engine(site, limits, timings)
+        self.changed = True
+        self.seq = 0
+        self._births = self.journal.births()
+        self._ingest = Ingest(site, dict(self._births), verify, plan_key)
+        self._output = output
+        self._asked_birth: dict[str, float] = {}
+
+    def restore(self) -> None:
+        """Replay the journal: afterwards the engine equals the one that was never interrupted."""
+        for at, inputs in self.journal.replay():
+            self.journal.commit([], self.engine.receive(inputs, at), {}, at)
+            for item in inputs:
+                if isinstance(item, FrameHeld):
+                    self._ingest.held[item.device].append(item.payload)
+        self._ingest.drop_read(self.engine.site)
+        self._know_plan()
+        self.seq = self.journal.last_seq()
+
+    async def take(self, messages: Sequence[tuple[Address, Message]], now: float, bus: Bus, run: Run) -> None:
+        """Judge, sound, commit and act on what arrived in one batch; on return everything is durable."""
+        inputs = [x for address, message in messages for x in self._ingest.take(address, message, now)]
+        await self._step(inputs, self.engine.receive(inputs, now), now, run)
+        await self._ask_births(messages, now, bus)
+        for item in inputs:
+            await self._act(item, bus)
+
+    async def advance(self, now: float, run: Run) -> None:
+        """Run the deadlines that have passed."""
+        await self._step([], self.engine.advance(now), now, run)
+
+    def picture(self, gateway: str) -> SiteState:
+        """Return the whole picture as the api and the pages get it."""
+        return site_state(self.engine, gateway=gateway, jid=self.journal.jid, event=self.seq)
+
+    async def _step(self, inputs: list[AnyInput], events: list[Event], now: float, run: Run) -> None:
+        for event in events:
+            self._output.show(event)
+        births = {d: b for d, b in self._ingest.births.items() if self._births.get(d) != b}
+        self._births |= births
+        if inputs or events or births:
+            self.seq = await run(lambda: self.journal.commit(inputs, events, births, now))
+            self.changed = True
+        self._know_plan()
+
+    def _know_plan(self) -> None:
+        if self.engine.site.plan is not None:
+            self._ingest.know(self.engine.site.plan)
+
+    async def _ask_births(self, messages: Sequence[tuple[Address, Message]], now: float, bus: Bus) -> None:
+        """Ask a device whose birth is not known to say it again, at most every 10 s."""
+        for address, _ in messages:
+            device = address.device
+            if address.name != "gas" or not self._ingest.held.get(device):
+                continue
+            if now - self._asked_birth.get(device, 0.0) >= _REBIRTH_EVERY_S:
+                self._asked_birth[device] = now
+                command = DeviceCommand(f"{device}-{int(now)}", int(now) + 30, "rebirth")
+                await bus.publish(device_topic(self.site, device, "cmd"), encode(command))
+
+    async def _act(self, item: AnyInput, bus: Bus) -> None:
+        match item:
+            case CommandReceived(command=command) if self.engine.accepted(command.id):
+                await self._carry_out(command, bus)
+            case LockReported(lock=lock, state=state):
+                await self._pull_log(lock, state.log_seq, bus)
+            case LogReceived(lock=lock):
+                reported = self.engine.site.locks[lock].reported if lock in self.engine.site.locks else None
+                await self._pull_log(lock, reported.log_seq if reported else 0, bus)
+            case _:
+                pass
+
+    async def _carry_out(self, command: AnyCommand, bus: Bus) -> None:
+        """Send what a command asks for; a repeated command is sent again only while its grant still waits."""
+        match command:
+            case GreetLock(lock=lock):
+                self._ingest.greeting[lock] = command.id
+                await bus.publish(device_topic(self.site, lock, "down/hello"), _HELLO)
+            case WriteGrant(lock=lock):
+                written = self.engine.site.locks[lock].written
+                if written is not None and written.command == command.id:
+                    await bus.publish(device_topic(self.site, lock, "down/grant"), bytes.fromhex(command.message))
+            case _:
+                pass
+
+    async def _pull_log(self, lock: str, newest: int, bus: Bus) -> None:
+        watch = self.engine.site.locks.get(lock)
+        if watch is not None and newest > watch.log_seq:
+            request = encode_log_request(LogRequest(LogOp.REPORT, watch.log_seq + 1))
+            await bus.publish(device_topic(self.site, lock, "down/logctl"), request)

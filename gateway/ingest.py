@@ -1,0 +1,132 @@
+"""Bytes of one site's devices and api -> verified inputs for its engine; nothing is dropped in silence."""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from manway import codec_ble
+from manway.codec_mqtt import DeviceState, GasFrames, SignedPlan, decode, decode_command, frames_of
+from manway.cose import Envelope
+from manway.entities import Lock, Plan
+from manway.errors import DecodeRejected
+from manway.ids import derived_id
+from manway.inputs import (
+    AnyInput,
+    CommandReceived,
+    FrameHeld,
+    FrameReceived,
+    HelloReceived,
+    InputRejected,
+    LockReported,
+    LogReceived,
+    PlanReceived,
+    ResultReceived,
+)
+from manway.runtime.ports import Message
+from manway.site import Site
+from manway.topics import Address
+
+Verify = Callable[[bytes, bytes, bytes], bool]  # public key, signed bytes, signature
+MOST_HELD = 600  # ten minutes of a device whose birth does not come
+_MAY_BE_RETAINED = ("state", "up/state", "api/plan")
+_REFUSALS = (b"\xff", b"\xfe")
+
+
+class Ingest:
+    """Decodes for one site. Keeps the births and who asked which lock for a hello; everything else is the engine's."""
+
+    def __init__(self, site: str, births: dict[str, DeviceState], verify: Verify, plan_key: bytes) -> None:
+        self.births = births
+        self.held: dict[str, list[bytes]] = defaultdict(list)
+        self.greeting: dict[str, str] = {}  # lock -> the GreetLock command that waits for its hello
+        self._site, self._verify, self._plan_key = site, verify, plan_key
+        self._locks: dict[str, Lock] = {}
+        self._rejected = 0
+
+    def know(self, plan: Plan) -> None:
+        """Take the locks of an applied plan: their keys are what hellos and results must verify under."""
+        self._locks = {lock.device: lock for lock in plan.locks}
+
+    def drop_read(self, site: Site) -> None:
+        """After a restart: forget held frames that a later birth has already let in."""
+        for device, payloads in self.held.items():
+            watch = site.instruments.get(device)
+            messages = [(p, decode(p, GasFrames, device)) for p in payloads]
+            self.held[device] = [p for p, m in messages if watch is None or not watch.ledger.has(m.b, m.s)]
+
+    def take(self, address: Address, message: Message, now: float) -> list[AnyInput]:
+        """Return the inputs of one message; bytes that cannot be taken become `InputRejected`."""
+        try:
+            return self._decode(address, message, now)
+        except DecodeRejected as error:
+            self._rejected += 1
+            key = derived_id(self._site, message.topic, str(now), self._rejected, message.payload.hex()[:128])
+            return [InputRejected(key, address.device or message.topic, error.reason, message.payload[:64].hex())]
+
+    def _decode(self, address: Address, message: Message, now: float) -> list[AnyInput]:  # noqa: PLR0911  one return a topic
+        device, payload = address.device, message.payload
+        if message.retained and address.name not in _MAY_BE_RETAINED:
+            raise DecodeRejected(message.topic, "a retained copy is never fresh")
+        match address.name:
+            case "gas":
+                return self._gas(device, payload, now)
+            case "state":
+                self.births[device] = decode(payload, DeviceState, device)
+                return [x for held in self.held.pop(device, []) for x in self._gas(device, held, now)]
+            case "up/state":
+                return [LockReported(device, codec_ble.decode_state(payload), message.retained)]
+            case "up/hello":
+                return self._hello(device, payload)
+            case "up/result":
+                return self._result(device, payload)
+            case "up/log":
+                return [LogReceived(device, [codec_ble.decode_record(record) for record in codec_ble.split_log(payload)])]
+            case "api/cmd":
+                return [CommandReceived(decode_command(payload, message.topic))]
+            case "api/plan":
+                return self._plan(payload)
+            case _:
+                return []
+
+    def _gas(self, device: str, payload: bytes, now: float) -> list[AnyInput]:
+        message = decode(payload, GasFrames, device)
+        birth = self.births.get(device)
+        if birth is None or birth.b != message.b:
+            if len(self.held[device]) >= MOST_HELD:
+                raise DecodeRejected(device, "no birth of this boot is known")
+            self.held[device].append(payload)
+            return [FrameHeld(device, payload)]
+        return [FrameReceived(frame) for frame in frames_of(message, birth, device, now)]
+
+    def _lock(self, device: str) -> Lock:
+        lock = self._locks.get(device)
+        if lock is None:
+            raise DecodeRejected(device, "the plan does not name this lock")
+        return lock
+
+    def _require(self, lock: Lock, envelope: Envelope) -> None:
+        if not self._verify(lock.public_key, envelope.signed, envelope.signature):
+            raise DecodeRejected(lock.device, "the signature is not this lock's")
+
+    def _hello(self, device: str, payload: bytes) -> list[AnyInput]:
+        lock = self._lock(device)
+        envelope, hello = codec_ble.open_hello(payload)
+        self._require(lock, envelope)
+        if hello.lock_id != lock.lock_id:
+            raise DecodeRejected(device, "the hello is another lock's")
+        return [HelloReceived(device, hello, payload, self.greeting.pop(device, ""))]
+
+    def _result(self, device: str, payload: bytes) -> list[AnyInput]:
+        if payload in _REFUSALS:
+            return [ResultReceived(device, None)]
+        lock = self._lock(device)
+        envelope, result = codec_ble.open_result(payload)
+        self._require(lock, envelope)
+        if result.lock_id != lock.lock_id:
+            raise DecodeRejected(device, "the result is another lock's")
+        return [ResultReceived(device, result)]
+
+    def _plan(self, payload: bytes) -> list[AnyInput]:
+        signed = decode(payload, SignedPlan, "plan")
+        if not self._verify(self._plan_key, signed.body, signed.sig):
+            raise DecodeRejected("plan", "the signature does not verify")
+        return [PlanReceived(decode(signed.body, Plan, "plan"))]

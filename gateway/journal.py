@@ -1,0 +1,106 @@
+"""The journal of one site: what the engine was given, in order, and what it concluded; one SQLite file, one writer.
+
+A device is acknowledged only after `commit` has returned. Inputs are kept so that a restart replays them into an equal
+engine; events carry derived ids, so a replay inserts nothing twice. `jid` names this journal: a new file is a new stream.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from manway.codec_mqtt import DeviceState, decode_event, encode
+from manway.events import AnyEvent, Event
+from manway.inputs import AnyInput
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS input(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, n INT NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS event(
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, at REAL NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS cursor(sink TEXT PRIMARY KEY, at INT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS birth(device TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS meta(k TEXT PRIMARY KEY, v TEXT NOT NULL) STRICT;
+INSERT OR IGNORE INTO meta VALUES ('jid', lower(hex(randomblob(8))));
+"""
+_FULL = 2  # PRAGMA synchronous: FULL; anything less loses acknowledged rows at power loss
+
+_inputs = msgspec.msgpack.Decoder(list[AnyInput])
+_births = msgspec.json.Decoder(DeviceState)
+_pack = msgspec.msgpack.Encoder()
+
+
+class Journal:
+    """Opened once per process; every method runs on the journal's one thread."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA journal_size_limit=4194304")
+        self._db.executescript(_SCHEMA)
+        if self._one("PRAGMA synchronous") != _FULL:
+            raise sqlite3.OperationalError("the journal needs synchronous=FULL")
+        self.jid = str(self._one("SELECT v FROM meta WHERE k='jid'"))
+
+    def commit(self, inputs: Sequence[AnyInput], events: Sequence[Event], births: dict[str, DeviceState], at: float) -> int:
+        """Store one batch durably, in one transaction and one sync; return the newest event's sequence number.
+
+        `inputs` are what the engine was given at `at`, `events` what it concluded, `births` those that are new.
+        """
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            if inputs:
+                row = (at, len(inputs), _pack.encode(list(inputs)))
+                self._db.execute("INSERT INTO input(at, n, body) VALUES (?, ?, ?)", row)
+            rows = [(e.id, e.at, encode(e)) for e in events]
+            self._db.executemany("INSERT INTO event(id, at, body) VALUES (?, ?, ?) ON CONFLICT(id) DO NOTHING", rows)
+            self._db.executemany("REPLACE INTO birth VALUES (?, ?)", [(d, encode(b)) for d, b in births.items()])
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        return self.last_seq()
+
+    def replay(self) -> Iterator[tuple[float, list[AnyInput]]]:
+        """Yield every stored batch with the time the engine was given."""
+        for at, body in self._db.execute("SELECT at, body FROM input ORDER BY id"):
+            yield at, _inputs.decode(body)
+
+    def inputs_after(self, number: int, most: int) -> list[tuple[int, list[AnyInput]]]:
+        """Return up to `most` batches behind an input number, each with its own number."""
+        rows = self._db.execute("SELECT id, body FROM input WHERE id > ? ORDER BY id LIMIT ?", (number, most))
+        return [(number, _inputs.decode(body)) for number, body in rows]
+
+    def events_after(self, seq: int, most: int) -> list[tuple[int, AnyEvent]]:
+        """Return up to `most` events behind a sequence number, each with its own."""
+        rows = self._db.execute("SELECT seq, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (seq, most))
+        return [(seq, decode_event(body)) for seq, body in rows]
+
+    def births(self) -> dict[str, DeviceState]:
+        """Return the newest birth of every device."""
+        return {device: _births.decode(body) for device, body in self._db.execute("SELECT device, body FROM birth")}
+
+    def cursor(self, sink: str) -> int:
+        """Return how far a sink has come."""
+        return int(self._one("SELECT at FROM cursor WHERE sink=?", sink) or 0)
+
+    def move_cursor(self, sink: str, to: int) -> None:
+        """Note that a sink's store said yes up to here; never back."""
+        self._db.execute(
+            "INSERT INTO cursor VALUES (?, ?) ON CONFLICT(sink) DO UPDATE SET at = max(at, excluded.at)", (sink, to)
+        )
+
+    def last_seq(self) -> int:
+        """Return the newest event's sequence number."""
+        return int(self._one("SELECT max(seq) FROM event") or 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _one(self, sql: str, *args: str) -> int | str | None:
+        row = self._db.execute(sql, args).fetchone()
+        return None if row is None else row[0]

@@ -1,0 +1,29 @@
+"""What sounds at the site itself: it needs no disk, no broker and no network, and comes before any of them."""
+
+from typing import Protocol
+
+import structlog
+
+from manway.events import AlarmAcknowledged, AlarmRaised, Event
+from manway.ids import Priority
+
+_log = structlog.get_logger("outputs")
+
+
+class LocalOutput(Protocol):
+    """Siren and beacon of a site."""
+
+    def show(self, event: Event) -> None:
+        """React to an event at once; must neither block nor raise."""
+        ...
+
+
+class LogOutput:
+    """The local output of a site without a relay: says what a siren would do, in the process log."""
+
+    def show(self, event: Event) -> None:
+        """Write siren on for a raised P1, siren quiet for an acknowledgement."""
+        if isinstance(event, AlarmRaised) and event.priority is Priority.P1:
+            _log.warning("siren on", site=event.site, space=event.space, alarm=event.kind)
+        elif isinstance(event, AlarmAcknowledged):
+            _log.info("siren quiet", site=event.site, space=event.space, alarm=event.kind)

@@ -1,0 +1,76 @@
+"""Fills a new installation with the training yard: keys, spaces, devices, people, and permits under way."""
+
+import secrets
+from pathlib import Path
+
+from api import audit, auth, store
+from manway.codec_ble import lock_id_of
+from manway.entities import GasTest, Lock, Permit, PermitState, Person, Signature, TestPoint
+from manway.ids import GrantKind, derived_id
+from manway.runtime.signing import load_or_make_key
+from manway.runtime.yard import Yard, YardSpace
+
+OVERTIME_AFTER_S = 25.0  # long enough to start every process first, short enough to see it happen
+PERMIT_S = 2 * 3600.0
+CLEAN = {"O2": 20.9, "LEL": 0.0, "H2S": 0.0, "CO": 0.0}
+
+
+def make_keys(keys: Path, yard: Yard) -> dict[str, bytes]:
+    """Make every key of the yard and return the locks' public keys by device name."""
+    (keys / "locks").mkdir(parents=True, exist_ok=True)
+    for name in ("issuer", "plan", "site"):
+        (keys / f"{name}.pub").write_bytes(load_or_make_key(keys / f"{name}.key").public_key)
+    return {space.lock: load_or_make_key(keys / "locks" / f"{space.lock}.key").public_key for space in yard.space}
+
+
+def seed_records(path: Path, yard: Yard, lock_keys: dict[str, bytes], now: float) -> dict[str, str]:
+    """Write the yard into a new records database and return every account's fresh password."""
+    passwords = {p.account: secrets.token_urlsafe(6) for p in yard.person if p.account}
+    hashes = {account: auth.hash_password(password) for account, password in passwords.items()}
+    records = store.Records(path)
+    with records.change() as db:
+        for person in yard.person:
+            names = {"zh-CN": person.name["zh"], "en": person.name["en"]}
+            store.put(db, "Person", person.id, Person(person.id, person.number, names, person.roles))
+            if person.account:
+                account = auth.Account(person.account, person.id, hashes[person.account])
+                store.put(db, "Account", person.account, account)
+        for space in yard.space:
+            key = lock_keys[space.lock]
+            store.put(db, "Space", space.id, space.space(), site=space.site)
+            store.put(db, "Lock", space.lock, Lock(space.lock, lock_id_of(key), key, space.id), site=space.site)
+            store.put(db, "Instrument", space.instrument, space.device(now), site=space.site)
+        for number, scene in enumerate(("rising", "overtime", "silent"), 1):
+            permit = _under_way(yard, yard.scene(scene), number, now)
+            store.put_permit(db, permit)
+            used = {"id": derived_id("seed", permit.id), "permit": permit.id, "lock": yard.scene(scene).lock, "holder": "p12"}
+            db.execute(store.grant.insert().values(used | {"kind": int(GrantKind.ENTRY), "issued_at": now, "used_at": now}))
+            audit.append(db, now, "seed", "PermitSeeded", permit.id)
+    records.close()
+    return passwords
+
+
+def _under_way(yard: Yard, space: YardSpace, number: int, now: float) -> Permit:
+    """Return a drill that began ten minutes ago: approved, ventilated, tested, entered."""
+    began = now - 600
+    points = [TestPoint(d, 120.0, dict(CLEAN)) for d in (1.0, space.depth_m / 2, space.depth_m - 0.5)]
+    return Permit(
+        id=derived_id("permit", space.id),
+        number=f"{int(1970 + now / 31_556_952)}-{number:04d}",
+        site=space.site,
+        space=space.id,
+        work="Desilting drill" if space.scene != "overtime" else "Pump exchange drill",
+        drill=True,
+        state=PermitState.ACTIVE,
+        requester="p11",
+        supervisor="p11",
+        attendant="p12",
+        tester="p12",
+        entrants=[p.id for p in yard.person if p.cast and not p.account],
+        instruments=[space.instrument],
+        start=began,
+        end=now + (OVERTIME_AFTER_S if space.scene == "overtime" else PERMIT_S),
+        signatures=[Signature("supervisor", "p11", began), Signature("approver", "p13", began + 60)],
+        ventilated_at=began + 120,
+        gas_test=GasTest("p12", space.instrument, began + 300, points, "2026.1", passed=True),
+    )

@@ -1,0 +1,535 @@
+"""The rules of one site without any I/O: inputs in, events out, time as an argument.
+
+`receive` first runs every deadline that has passed, each at its own time, so that a live run and a replay of the journal see
+the same sequence and derive the same event ids. After every step the whole site is judged again: conditions are levels, and
+the next deadline is simply the earliest time at which one of them, or a running off-delay, may change by time alone.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import singledispatchmethod
+
+from manway.alarm import Alarm, AlarmSignal, AlarmState, Change, Condition
+from manway.catalogue import CATALOGUE
+from manway.commands import (
+    AcknowledgeAlarm,
+    AnyCommand,
+    GreetLock,
+    OrderEvacuation,
+    RecordCheckIn,
+    RecordEntry,
+    ResetAlarm,
+    WriteGrant,
+)
+from manway.conditions import conditions
+from manway.entities import LogEvent, LogRecord, Plan, RefusalReason, ResultCode
+from manway.errors import TimeWentBackwards
+from manway.events import (
+    AlarmAcknowledged,
+    AlarmRaised,
+    AlarmRepeated,
+    AlarmReset,
+    AlarmReturned,
+    CheckInRecorded,
+    CommandRefused,
+    DeviceRestarted,
+    EntranceClosed,
+    EntranceOpened,
+    EvacuationCompleted,
+    EvacuationOrdered,
+    Event,
+    FramesMissed,
+    GrantFailed,
+    GrantRefused,
+    GrantUsed,
+    InstrumentFaulted,
+    InstrumentLost,
+    InstrumentRecovered,
+    LockArmed,
+    LockForced,
+    LockGreeted,
+    LockLocked,
+    LockUnlocked,
+    MessageRejected,
+    PersonEntered,
+    PersonLeft,
+    PlanApplied,
+    PlanRejected,
+    PressAwaited,
+    UnlockUnconfirmed,
+)
+from manway.gas import Channel
+from manway.ids import GrantKind, Priority, Status, derived_id
+from manway.inputs import (
+    AnyInput,
+    CommandReceived,
+    FrameHeld,
+    FrameReceived,
+    HelloReceived,
+    InputRejected,
+    LockReported,
+    LogReceived,
+    PlanReceived,
+    ResultReceived,
+)
+from manway.limits import LimitProfile, Timings
+from manway.lock import LockPosition, LockSignal, move, signal_of
+from manway.site import InstrumentWatch, LockWatch, Site, SpaceWatch, WrittenGrant
+
+_OPENED = (ResultCode.OPENED, ResultCode.SESSION_CHANGED)
+_DID_NOT_ACT = (ResultCode.NO_PRESS, ResultCode.JAMMED, ResultCode.FAULT, ResultCode.NOT_CLOSED)
+_FORCED = {LogEvent.FORCED: "opened without a grant", LogEvent.TAMPER: "case opened", LogEvent.SEAL_BROKEN: "seal broken"}
+
+
+class Engine:
+    """One site's rules. Not safe for threads; the gateway's loop owns it."""
+
+    def __init__(self, site: str, limits: LimitProfile, timings: Timings) -> None:
+        self.site = Site(site, limits, timings)
+        self._now = 0.0
+        self._out: list[Event] = []
+        self._done: dict[str, tuple[float, bool]] = {}
+        self._until: float | None = None
+
+    def receive(self, batch: Iterable[AnyInput], now: float) -> list[Event]:
+        """Take inputs in arrival order at `now` (Unix seconds) and return what follows from them.
+
+        Raises:
+            TimeWentBackwards: `now` is earlier than the last.
+        """
+        events = self.advance(now)
+        for item in batch:
+            self._take(item)
+        self._judge()
+        return events + self._drain()
+
+    def advance(self, now: float) -> list[Event]:
+        """Run every deadline up to `now`, each at its own time, and return what follows.
+
+        Raises:
+            TimeWentBackwards: `now` is earlier than the last.
+        """
+        if now < self._now:
+            raise TimeWentBackwards(self._now, now)
+        while self._until is not None and self._until <= now:
+            self._now = max(self._now, self._until)
+            self._judge()
+        self._now = now
+        return self._drain()
+
+    @property
+    def now(self) -> float:
+        """The time of the last step, Unix seconds."""
+        return self._now
+
+    def next_deadline(self) -> float | None:
+        """Return when time alone may change something, Unix seconds."""
+        return self._until
+
+    def refuses_grant(self, space: str) -> str | None:
+        """Return the kind of an open P1 that forbids PREP and ENTRY grants for a space, or None."""
+        for alarm in self.site.alarms.values():
+            if alarm.space == space and alarm.open and alarm.priority is Priority.P1 and CATALOGUE[alarm.kind].blocks_grants:
+                return alarm.kind
+        return None
+
+    def accepted(self, command: str) -> bool:
+        """Say whether a command was carried out; a repeated id is answered once and never carried out again."""
+        return self._done.get(command, (0.0, False))[1]
+
+    # -- judging ------------------------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        """Hold every alarm against its condition, now, and note when to look again."""
+        now, delay, until = self._now, self.site.timings.alarm_off_delay_s, []
+        self._time_out_grants()
+        for condition in list(conditions(self.site, now)):
+            if condition.until is not None and condition.until > now:
+                until.append(condition.until)
+            self._feel(condition, delay)
+        until += [at for a in self.site.alarms.values() if (at := a.off_at(delay)) is not None and at > now]
+        until += self._announce_gaps()
+        self._mark_silence()
+        self._until = min(until, default=None)
+
+    def _feel(self, condition: Condition, delay: float) -> None:
+        alarm = self.site.alarms.get((condition.kind, condition.object))
+        if alarm is None:
+            if condition.holds is not True:
+                return
+            alarm = Alarm(self.site.id, condition.kind, condition.object, condition.space)
+            self.site.alarms[condition.kind, condition.object] = alarm
+        change = alarm.feel(condition, self._now, delay)
+        named = {"alarm": alarm.id, "kind": alarm.kind, "object": alarm.object, "space": alarm.space}
+        if change is Change.RAISED:
+            self._raise(alarm)
+        elif change is Change.REPEATED:
+            self._emit(AlarmRepeated, alarm.id, "repeated", alarm.count, **named, count=alarm.count)
+        elif change is Change.RETURNED:
+            self._emit(AlarmReturned, alarm.id, "returned", alarm.count, **named)
+
+    def _raise(self, alarm: Alarm) -> None:
+        evacuates = CATALOGUE[alarm.kind].evacuates and alarm.priority is Priority.P1
+        self._emit(
+            AlarmRaised,
+            alarm.id,
+            "raised",
+            alarm=alarm.id,
+            kind=alarm.kind,
+            object=alarm.object,
+            space=alarm.space,
+            priority=alarm.priority,
+            value=alarm.value,
+            limit=alarm.limit,
+            unit=alarm.unit,
+            clause=alarm.clause,
+            evacuate=evacuates,
+        )
+        space = self.site.spaces.get(alarm.space)
+        if evacuates and space is not None and space.occupancy.occupied and not space.evacuating:
+            self._evacuate(space, cause=alarm.id, by="")
+
+    def _evacuate(self, space: SpaceWatch, *, cause: str, by: str) -> None:
+        space.evacuating = True
+        permit = self.site.permit_of(space.id)
+        self._emit(EvacuationOrdered, cause, "evacuate", space=space.id, permit=permit.id if permit else "", by=by, cause=cause)
+
+    def _time_out_grants(self) -> None:
+        for lock in self.site.locks.values():
+            if lock.written is None or self._now < lock.written.confirm_by:
+                continue
+            self._emit(
+                UnlockUnconfirmed,
+                lock.written.grant,
+                "unconfirmed",
+                lock=lock.device,
+                space=lock.space,
+                cause=lock.written.command,
+            )
+            lock.position = move(lock.position, LockSignal.TIMED_OUT)
+            lock.written, lock.unconfirmed = None, True
+
+    def _announce_gaps(self) -> list[float]:
+        """Announce gaps that have stood long enough; return when the next one will have."""
+        wait, soon = self.site.timings.missed_frames_s, []
+        for watch in self.site.instruments.values():
+            if not watch.ledger.missing:
+                continue
+            for first, last in watch.ledger.standing(self._now - wait):
+                boot = watch.ledger.boot
+                self._emit(
+                    FramesMissed, watch.device, boot, first, last, device=watch.device, boot=boot, first=first, last=last
+                )
+            soon += [at + wait for at in watch.ledger.missing.values()][:1]
+        return soon
+
+    def _mark_silence(self) -> None:
+        for watch in self.site.instruments.values():
+            alarm = self.site.alarms.get(("DATA_LOST", watch.device))
+            silent = alarm is not None and alarm.holds is True
+            if silent and not watch.lost:
+                key = (watch.device, watch.heard_at, "lost")
+                self._emit(InstrumentLost, *map(str, key), device=watch.device, space=watch.space, last_frame_at=watch.heard_at)
+            watch.lost = silent
+
+    # -- taking inputs ------------------------------------------------------------------------------------------------
+
+    @singledispatchmethod
+    def _take(self, item: object) -> None:
+        raise TypeError(item)
+
+    @_take.register
+    def _(self, item: InputRejected) -> None:
+        self._emit(MessageRejected, item.id, source=item.source, reason=item.reason, first_bytes=item.first_bytes)
+
+    @_take.register
+    def _(self, item: FrameHeld) -> None:
+        """Nothing is known of it yet; the frames follow as `FrameReceived` once the birth has come."""
+
+    @_take.register
+    def _(self, item: FrameReceived) -> None:
+        frame = item.frame
+        watch = self.site.instruments.get(frame.device)
+        if watch is None:
+            key = (frame.device, frame.boot, frame.seq)
+            self._emit(MessageRejected, *key, source=frame.device, reason="the plan does not name this device")
+            return
+        was_boot = watch.ledger.boot
+        new = watch.ledger.take(frame.boot, frame.seq, self._now)
+        # A broker may repeat old messages behind newer ones: those are counted and stored, the present is not theirs.
+        if not new or frame.replayed or frame.seq < watch.ledger.highest:
+            return
+        if was_boot not in (0, frame.boot):
+            self._emit(DeviceRestarted, frame.device, frame.boot, device=frame.device, boot=frame.boot)
+            for channel in watch.channels.values():
+                channel.over_range = False
+        faulted = {c.status for c in watch.channels.values()} - {None, Status.OK, Status.WARMUP}
+        watch.heard_at, watch.frame = max(watch.heard_at, frame.received_at), frame
+        self._read(watch, key=(frame.device, frame.boot, frame.seq))
+        good = all(c.status is Status.OK for c in watch.channels.values())
+        if good and (watch.lost or faulted):
+            self._emit(InstrumentRecovered, frame.device, frame.boot, frame.seq, "ok", device=frame.device, space=watch.space)
+
+    def _read(self, watch: InstrumentWatch, key: tuple[str, int, int]) -> None:
+        readings = watch.frame.readings if watch.frame else {}
+        for name, channel in watch.channels.items():
+            reading, was = readings.get(name), channel.status
+            if reading is None:
+                continue
+            channel.take(reading)
+            if channel.status not in (was, Status.OK, Status.WARMUP):
+                self._emit(InstrumentFaulted, *key, name, device=watch.device, channel=name, status=reading.status.value)
+
+    @_take.register
+    def _(self, item: LockReported) -> None:
+        lock = self.site.locks.get(item.lock)
+        if lock is None:
+            reason = "the plan does not name this lock"
+            self._emit(MessageRejected, item.lock, item.state.boot, item.state.tick, source=item.lock, reason=reason)
+            return
+        if not item.retained:
+            lock.heard_at = self._now
+        was = lock.reported
+        if was is not None and (item.state.boot, item.state.tick) <= (was.boot, was.tick):
+            return
+        lock.reported = item.state
+        self._move(lock, signal_of(item.state))
+
+    def _move(self, lock: LockWatch, signal: LockSignal) -> None:
+        was, lock.position = lock.position, move(lock.position, signal)
+        if lock.position is was:
+            return
+        stamp = lock.reported.tick if lock.reported else 0
+        boot = lock.reported.boot if lock.reported else 0
+        kinds: dict[LockPosition, type[Event]] = {
+            LockPosition.LOCKED: LockLocked,
+            LockPosition.UNLOCKED: LockUnlocked,
+            LockPosition.OPEN: EntranceOpened,
+            LockPosition.CLOSED_UNLOCKED: EntranceClosed,
+        }
+        if lock.position in kinds:
+            lock.unconfirmed = False
+            self._emit(kinds[lock.position], lock.device, boot, stamp, signal.value, lock=lock.device, space=lock.space)
+        if lock.position is LockPosition.LOCKED and signal is LockSignal.SEES_LOCKED:
+            lock.used_grant, lock.used_kind = "", None
+
+    @_take.register
+    def _(self, item: HelloReceived) -> None:
+        self._emit(LockGreeted, item.command, "hello", lock=item.lock, hello=item.message.hex(), cause=item.command)
+
+    @_take.register
+    def _(self, item: ResultReceived) -> None:
+        lock = self.site.locks.get(item.lock)
+        if lock is None:
+            return
+        lock.heard_at = self._now
+        written = lock.written
+        if item.result is None:
+            self._refused_on_air(lock, written)
+            return
+        result, grant = item.result, item.result.cti.hex()
+        key = (lock.device, result.state.boot, result.log_head.hex(), result.code.name)
+        cause = written.command if written is not None and written.grant == grant else ""
+        if result.code is ResultCode.PRESS_WANTED:
+            if written is not None:
+                later = self._now + self.site.timings.lock_press_s
+                lock.written = WrittenGrant(written.grant, written.kind, written.command, later)
+            self._emit(PressAwaited, *key, lock=lock.device, grant=grant, cause=cause)
+            return
+        lock.written, lock.unconfirmed = None, False
+        if result.code in _OPENED:
+            kind = written.kind if written is not None else GrantKind(max(result.state.session, 1))
+            lock.used_grant, lock.used_kind = grant, kind
+            self._emit(GrantUsed, *key, lock=lock.device, space=lock.space, grant=grant, kind=int(kind), cause=cause)
+        elif result.code in _DID_NOT_ACT:
+            self._emit(GrantFailed, *key, lock=lock.device, grant=grant, reason=result.code.name, cause=cause)
+        elif result.code is ResultCode.ARMED:
+            self._emit(LockArmed, *key, lock=lock.device, grant=grant, cause=cause)
+        if result.state != lock.reported:
+            lock.reported = result.state
+            self._move(lock, signal_of(result.state))
+
+    def _refused_on_air(self, lock: LockWatch, written: WrittenGrant | None) -> None:
+        """The air says only "no"; the reason follows from the lock's log (`LogReceived`)."""
+        if written is None:
+            return
+        lock.written = None
+        lock.position = move(lock.position, LockSignal.REFUSED)
+        self._emit(
+            GrantFailed,
+            written.grant,
+            "refused",
+            lock=lock.device,
+            grant=written.grant,
+            reason="REFUSED",
+            cause=written.command,
+        )
+
+    @_take.register
+    def _(self, item: LogReceived) -> None:
+        lock = self.site.locks.get(item.lock)
+        if lock is None:
+            return
+        lock.heard_at = self._now
+        for record in item.records:
+            if record.seq <= lock.log_seq:
+                continue
+            lock.log_seq = record.seq
+            self._log(lock, record)
+        lock.log_known = True
+
+    def _log(self, lock: LockWatch, record: LogRecord) -> None:
+        key = (lock.device, record.seq)
+        if record.event == LogEvent.REFUSED:
+            reason = RefusalReason(record.cause).name if record.cause in set(RefusalReason) else str(record.cause)
+            self._emit(GrantRefused, *key, lock=lock.device, reason=f"LOCK_{reason}", kind=record.kind)
+        elif record.event in _FORCED:
+            reason = _FORCED[LogEvent(record.event)]
+            self._emit(LockForced, *key, lock=lock.device, space=lock.space, reason=reason)
+
+    @_take.register
+    def _(self, item: PlanReceived) -> None:
+        self._apply(item.plan)
+
+    def _apply(self, plan: Plan) -> None:
+        site, now = self.site, self._now
+        if site.plan is not None and plan.version <= site.plan.version:
+            if plan.version < site.plan.version:
+                self._emit(
+                    PlanRejected, plan.version, site.plan.version, version=plan.version, reason="older than the one applied"
+                )
+            return
+        first = site.plan is None
+        site.plan = plan
+        for space in plan.spaces:
+            site.spaces.setdefault(space.id, SpaceWatch(space.id))
+        for lock in plan.locks:
+            known = site.locks.setdefault(lock.device, LockWatch(lock.device, lock.space, now))
+            if first and (grant := plan.used_grants.get(lock.device)):
+                known.used_grant, known.used_kind = grant, GrantKind.ENTRY
+        for instrument in plan.instruments:
+            watch = site.instruments.get(instrument.device)
+            if watch is None or watch.space != instrument.space:
+                heard = now if watch is None else watch.heard_at
+                channels = {
+                    gas: Channel(rule, unit, site.limits.temperature_c)
+                    for gas, unit in instrument.channels.items()
+                    if (rule := site.limits.of(gas)) is not None
+                }
+                ledger = watch.ledger if watch else None
+                site.instruments[instrument.device] = InstrumentWatch(instrument.device, instrument.space, heard, channels)
+                if ledger is not None:
+                    site.instruments[instrument.device].ledger = ledger
+        self._emit(PlanApplied, plan.version, version=plan.version)
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    @_take.register
+    def _(self, item: CommandReceived) -> None:
+        command = item.command
+        if command.id in self._done:
+            return
+        reason = "command.expired" if self._now > command.exp else self._obey(command)
+        self._done = {k: v for k, v in self._done.items() if v[0] > self._now} | {command.id: (command.exp, reason is None)}
+        if reason is not None:
+            self._emit(CommandRefused, command.id, reason, cause=command.id, reason=reason)
+
+    def _obey(self, command: AnyCommand) -> str | None:
+        """Carry a command out; return why not, as a key of the catalogue."""
+        match command:
+            case AcknowledgeAlarm() | ResetAlarm():
+                return self._press(command)
+            case OrderEvacuation():
+                return self._in_space(command.space, lambda s: self._evacuate(s, cause=command.id, by=command.by))
+            case RecordEntry():
+                return self._record_entry(command)
+            case RecordCheckIn():
+                return self._in_space(command.space, lambda s: self._check_in(s, command))
+            case GreetLock():
+                return None if command.lock in self.site.locks else "lock.unknown"
+            case WriteGrant():
+                return self._write_grant(command)
+
+    def _in_space(self, space: str, act: Callable[[SpaceWatch], None]) -> str | None:
+        watch = self.site.spaces.get(space)
+        if watch is None:
+            return "space.unknown"
+        act(watch)
+        return None
+
+    def _check_in(self, space: SpaceWatch, command: RecordCheckIn) -> None:
+        space.attendant_at = self._now
+        named = {"permit": command.permit, "space": command.space, "person": command.by}
+        self._emit(CheckInRecorded, command.id, "here", **named, cause=command.id)
+
+    def _press(self, command: AcknowledgeAlarm | ResetAlarm) -> str | None:
+        alarm = next((a for a in self.site.alarms.values() if a.id == command.alarm and a.open), None)
+        if alarm is None:
+            return "alarm.not_open"
+        named = {"alarm": alarm.id, "kind": alarm.kind, "object": alarm.object, "space": alarm.space}
+        if isinstance(command, AcknowledgeAlarm):
+            if not alarm.signal(AlarmSignal.ACKNOWLEDGE):
+                return "alarm.already_acknowledged"
+            alarm.acknowledged_by = command.by
+            self._emit(AlarmAcknowledged, command.id, "acknowledged", **named, by=command.by, cause=command.id)
+            return None
+        if alarm.state is not AlarmState.LATCHED_ACKED or alarm.holds is not False:
+            return "alarm.not_returned"
+        if alarm.priority is Priority.P1 and alarm.acknowledged_by == command.by:
+            return "alarm.same_person"
+        alarm.signal(AlarmSignal.RESET)
+        self._emit(
+            AlarmReset,
+            command.id,
+            "reset",
+            **named,
+            by=command.by,
+            reason=command.reason,
+            verdict=command.verdict,
+            cause=command.id,
+        )
+        return None
+
+    def _record_entry(self, command: RecordEntry) -> str | None:
+        space, permit = self.site.spaces.get(command.space), self.site.permit_of(command.space)
+        if space is None or permit is None or permit.id != command.permit:
+            return "permit.unknown"
+        if command.person not in permit.entrants:
+            return "entry.not_on_permit"
+        if command.direction == "in" and space.evacuating:
+            return "entry.evacuating"
+        if refusal := space.occupancy.refuses(command.person, command.direction):
+            return refusal
+        space.occupancy.record(command.person, command.direction, self._now)
+        kind: type[Event] = PersonEntered if command.direction == "in" else PersonLeft
+        named = {"space": space.id, "permit": permit.id, "person": command.person, "source": "attendant"}
+        self._emit(kind, command.id, command.direction, **named, cause=command.id)
+        if space.evacuating and space.occupancy.count == 0:
+            space.evacuating = False
+            self._emit(EvacuationCompleted, command.id, "all out", space=space.id, permit=permit.id, cause=command.id)
+        return None
+
+    def _write_grant(self, command: WriteGrant) -> str | None:
+        lock = self.site.locks.get(command.lock)
+        if lock is None:
+            return "lock.unknown"
+        kind = GrantKind(command.kind)
+        blocked = self.refuses_grant(lock.space) if kind in (GrantKind.PREP, GrantKind.ENTRY) else None
+        if blocked is not None:
+            self._emit(
+                GrantRefused, command.id, "P1", lock=lock.device, reason=f"ALARM_{blocked}", kind=command.kind, by=command.by
+            )
+            return "alarm.open"
+        confirm_by = self._now + self.site.timings.lock_confirm_s
+        lock.written = WrittenGrant(command.grant, kind, command.id, confirm_by)
+        lock.position = move(lock.position, LockSignal.WRITTEN)
+        return None
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _emit(self, event: type[Event], /, *cause: str | int, **fields: object) -> None:
+        event_id = derived_id(self.site.id, event.__name__, *cause)
+        self._out.append(event(id=event_id, at=self._now, site=self.site.id, **fields))  # type: ignore[arg-type]
+
+    def _drain(self) -> list[Event]:
+        events, self._out = self._out, []
+        return events

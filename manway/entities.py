@@ -1,0 +1,340 @@
+"""The nouns of the domain as frozen records, shared by every part and by the wire.
+
+Times are Unix seconds (`at`, `start`, `end`) unless a name says `ms`. Concentrations are in the channel's own unit.
+"""
+
+import enum
+import math
+
+import msgspec
+
+from manway.ids import GrantKind, Status
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One channel at one instant. `value` is a finite number exactly when `status` is OK, else None.
+
+    A fault is a status and never a number: `NaN > limit` is false and would clear an alarm.
+    """
+
+    status: Status
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        numeric = self.value is not None and math.isfinite(self.value)
+        if numeric != (self.status is Status.OK) or (not numeric and self.value is not None):
+            message = f"a reading has a finite value exactly when it is ok: {self.status.value}, {self.value}"
+            raise ValueError(message)
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """The atomic record of one device at one instant: never split, never merged.
+
+    `device` is the provisioned name; (`device`, `boot`, `seq`) is the identity. `ts` is milliseconds since 1970 by the
+    device's clock where it has one, else by the gateway's, strictly rising per device. `received_at` is the gateway's.
+    `readings` maps a channel ("O2", "LEL", "H2S", "CO", "fan_a", "battery_percent") to its reading.
+    """
+
+    device: str
+    boot: int
+    seq: int
+    ts: int
+    received_at: float
+    readings: dict[str, Reading]
+    replayed: bool = False
+
+
+class Bolt(enum.IntEnum):
+    """Where the lock says its bolt is (`locks.md` §2)."""
+
+    UNKNOWN = 0
+    LOCKED = 1
+    RETRACTED = 2
+    MOVING = 3
+    JAMMED = 4
+
+
+class Door(enum.IntEnum):
+    """What the lock's contact says of the cover or hatch."""
+
+    UNKNOWN = 0
+    CLOSED = 1
+    OPEN = 2
+
+
+class LockFlag(enum.IntFlag):
+    """Flags of a lock state."""
+
+    TAMPER = 1
+    FORCED = 2
+    SEAL_BROKEN = 4
+    INSIDE_RELEASE = 8
+    TIME_UNKNOWN = 16
+    BATTERY_LOW = 32
+    LEFT_OPEN = 64
+    ENROLMENT = 128
+
+
+class LockState(msgspec.Struct, frozen=True):
+    """The 20 bytes a lock reports of itself. `session` is 0, a grant kind 1-3, or 4 armed; `tick` is 100 ms since boot."""
+
+    bolt: Bolt
+    door: Door
+    session: int
+    flags: LockFlag
+    cause: int
+    battery_percent: int
+    fault: int
+    log_seq: int
+    boot: int
+    tick: int
+
+
+class ResultCode(enum.IntEnum):
+    """What a lock did with an accepted grant or order."""
+
+    OPENED = 0
+    SESSION_CHANGED = 1
+    PRESS_WANTED = 2
+    NO_PRESS = 3
+    JAMMED = 4
+    FAULT = 5
+    ARMED = 6
+    LOCKED = 7
+    NOT_CLOSED = 8
+    KEY_SET = 9
+    TIME_SET = 10
+    ENROLLED = 11
+
+
+class LogEvent(enum.IntEnum):
+    """Events of the lock's own log (hex in `locks.md` §2)."""
+
+    BOOT = 0x01
+    TIME_SET = 0x02
+    ENROLLED = 0x03
+    KEY_SET = 0x04
+    ACCEPTED = 0x10
+    REFUSED = 0x11
+    PRESS = 0x12
+    NO_PRESS = 0x13
+    RETRACTED = 0x20
+    THROWN = 0x21
+    JAMMED = 0x22
+    DOOR_OPENED = 0x23
+    DOOR_CLOSED = 0x24
+    ARMED = 0x25
+    DISARMED = 0x26
+    LEFT_OPEN = 0x27
+    FORCED = 0x30
+    TAMPER = 0x31
+    SEAL_BROKEN = 0x32
+    INSIDE_RELEASE = 0x33
+    BATTERY_LOW = 0x40
+    FAULT = 0x41
+    OVERWRITTEN = 0x42
+
+
+class RefusalReason(enum.IntEnum):
+    """Why a lock refused; on air every refusal is the same byte, the reason stands in its log only."""
+
+    SHAPE = 1
+    KID = 2
+    PAYLOAD = 3
+    OTHER_LOCK = 4
+    CHALLENGE = 5
+    AGE = 6
+    KIND = 7
+    SIGNATURE = 8
+    PRECONDITION = 9
+    THROTTLED = 10
+    FLASH = 11
+    VOUCHER = 12
+
+
+class LockHello(msgspec.Struct, frozen=True):
+    """A lock's signed greeting: who it is, its fresh challenge (16 bytes), its state and the head of its log chain."""
+
+    lock_id: bytes
+    challenge: bytes
+    state: LockState
+    log_head: bytes
+    time: int
+    kids: tuple[bytes, bytes]
+    firmware: tuple[int, int, int, int]
+
+
+class LockResult(msgspec.Struct, frozen=True):
+    """A lock's signed word on what it did with grant `cti` (16 bytes)."""
+
+    lock_id: bytes
+    cti: bytes
+    code: ResultCode
+    state: LockState
+    log_head: bytes
+
+
+class LogRecord(msgspec.Struct, frozen=True):
+    """One of the 40-byte records of a lock's log; `ref` is a grant id or 16 zero bytes; `cause` of REFUSED its reason."""
+
+    seq: int
+    boot: int
+    tick: int
+    time: int
+    event: int
+    cause: int
+    bolt: int
+    door: int
+    kind: int
+    battery_percent: int
+    arg: int
+    ref: bytes
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """The content of a grant or order before it is signed (`locks.md` §1.1); lengths in bytes: 8, 8, 16, 16."""
+
+    kind: GrantKind
+    holder: bytes
+    lock_id: bytes
+    cti: bytes
+    challenge: bytes
+    life_s: int
+    max_open_s: int = 0
+    time: int = 0
+    new_key: bytes = b""
+
+
+class Entrance(msgspec.Struct, frozen=True):
+    """An opening of a space and the lock that bars it (device name)."""
+
+    id: str
+    lock: str
+
+
+class Lock(msgspec.Struct, frozen=True):
+    """An enrolled lock: its device name, 8-byte id and raw Ed25519 public key."""
+
+    device: str
+    lock_id: bytes
+    public_key: bytes
+    space: str
+
+
+class Instrument(msgspec.Struct, frozen=True):
+    """A gas instrument and where it works now. `channels` maps channel to unit; due dates are Unix seconds."""
+
+    device: str
+    serial: str
+    space: str
+    channels: dict[str, str]
+    pumped: bool = True
+    bump_due: float = 0.0
+    calibration_due: float = 0.0
+
+
+class Space(msgspec.Struct, frozen=True):
+    """A confined space of the ledger. `name` maps language to text; depth in metres."""
+
+    id: str
+    site: str
+    kind: str
+    name: dict[str, str]
+    depth_m: float
+    required_gases: list[str]
+    entrances: list[Entrance]
+    hazards: list[str] = []
+    connected: list[str] = []
+
+
+class PermitState(enum.Enum):
+    """States of a permit (`domain.md` §4.1)."""
+
+    DRAFT = "draft"
+    SUBMITTED = "submitted"
+    APPROVED = "approved"
+    READY = "ready"
+    ACTIVE = "active"
+    EVACUATING = "evacuating"
+    SUSPENDED = "suspended"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """Who agreed or approved (`step`: supervisor, approver) and when."""
+
+    step: str
+    person: str
+    at: float
+
+
+class TestPoint(msgspec.Struct, frozen=True):
+    """One sampling point of a pre-entry test: metres from the entrance, seconds of dwell, channel -> value in its unit."""
+
+    distance_m: float
+    dwell_s: float
+    readings: dict[str, float]
+
+
+class GasTest(msgspec.Struct, frozen=True):
+    """A pre-entry test as the tester signed it; points in the order they were sampled (GB 46768-2025 5.8.6-5.8.7)."""
+
+    tester: str
+    instrument: str
+    at: float
+    points: list[TestPoint]
+    limits_version: str
+    passed: bool
+
+
+class Permit(msgspec.Struct, frozen=True):
+    """A permit to enter one space. People are ids; `start`, `end` Unix seconds; `drill` marks training (演练)."""
+
+    id: str
+    number: str
+    site: str
+    space: str
+    work: str
+    drill: bool
+    state: PermitState
+    requester: str
+    supervisor: str
+    attendant: str
+    tester: str
+    entrants: list[str]
+    instruments: list[str]
+    start: float
+    end: float
+    signatures: list[Signature] = []
+    ventilated_at: float | None = None
+    gas_test: GasTest | None = None
+    barrier: bool = False
+    version: int = 1
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Somebody known by name; `number` is the u64 that a grant names as its holder, never reused."""
+
+    id: str
+    number: int
+    name: dict[str, str]
+    roles: list[str]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The api's signed picture of one site, sent to its gateway; `used_grants` maps lock device -> grant id that opened it."""
+
+    site: str
+    version: int
+    made_at: float
+    profile: str
+    limits_version: str
+    spaces: list[Space]
+    locks: list[Lock]
+    instruments: list[Instrument]
+    permits: list[Permit]
+    used_grants: dict[str, str] = {}

@@ -1,0 +1,188 @@
+"""Grants and orders: the content a lock obeys, as bytes of exactly one form (`locks.md` §1.1-1.2).
+
+Pure: the signature is checked by whoever holds the key. The reader takes values from fixed places and accepts them only
+if encoding them again gives the same bytes, so long integers, other orders, doubled or extra keys and tails all fail.
+"""
+
+import msgspec
+
+from manway import cose
+from manway.entities import Grant, RefusalReason
+from manway.errors import DecodeRejected
+from manway.ids import GrantKind
+
+GRANT_AAD = cose.GRANT_AAD
+
+# The longest life of a grant, in seconds from the challenge by the lock's tick: a revocation bites within it.
+MAX_LIFE_S = 60
+MAX_OPEN_S = 86_400
+OPENING = frozenset({GrantKind.PREP, GrantKind.ENTRY, GrantKind.EMERGENCY})
+
+_KEY_BYTES = 36
+_KEY_ROLES = (0, 2)  # issuer, site emergency key
+_UINT32 = 2**32
+_SCOPE_AT, _CHALLENGE_AT, _LIFE_AT = 41, 45, 63
+_OWN_KEY_BYTES = 5  # a private claim key, 3a 00 01 00 0x
+
+# The claim a kind carries beside the six of all kinds, as the argument of a negative CBOR integer: -65537 is 65536.
+_OWN_KEY = dict.fromkeys(OPENING, 65536) | {GrantKind.ROTATE_KEY: 65537, GrantKind.SET_TIME: 65538}
+
+
+class GrantRejected(DecodeRejected):
+    """Bytes that are no grant; `refusal` is the reason a lock writes to its log."""
+
+    def __init__(self, refusal: RefusalReason) -> None:
+        self.refusal = refusal
+        super().__init__("grant", refusal.name.lower())
+
+
+class ParsedGrant(msgspec.Struct, frozen=True):
+    """A grant of the right form whose `signature` over `signed` by key `kid` is still to be verified."""
+
+    kid: bytes
+    grant: Grant
+    signature: bytes
+    signed: bytes
+
+
+def encode_payload(grant: Grant) -> bytes:
+    """Return the claims of a grant as deterministic CBOR.
+
+    Raises:
+        ValueError: a length or a range is wrong, or a field is set that this kind does not carry.
+    """
+    _check(grant)
+    own = _own_claim(grant)
+    return b"".join((
+        cose.head(5, 7 if own else 6),
+        *(b"\x02", cose.bstr(grant.holder)),
+        *(b"\x03", cose.bstr(grant.lock_id)),
+        *(b"\x07", cose.bstr(grant.cti)),
+        *(b"\x09", cose.bstr(bytes([grant.kind]))),
+        *(cose.head(0, 39), cose.bstr(grant.challenge)),
+        *(cose.head(0, 40), cose.head(0, grant.life_s)),
+        own,
+    ))  # fmt: skip
+
+
+def _own_claim(grant: Grant) -> bytes:
+    if grant.kind not in _OWN_KEY:
+        return b""
+    key = cose.head(1, _OWN_KEY[grant.kind])
+    match grant.kind:
+        case GrantKind.ROTATE_KEY:
+            return key + cose.bstr(grant.new_key)
+        case GrantKind.SET_TIME:
+            return key + cose.head(0, grant.time)
+        case _:
+            return key + cose.head(0, grant.max_open_s)
+
+
+def _check(grant: Grant) -> None:
+    lengths = [len(part) for part in (grant.holder, grant.lock_id, grant.cti, grant.challenge)]
+    opens, dated, keyed = (grant.kind in kinds for kinds in (OPENING, {GrantKind.SET_TIME}, {GrantKind.ROTATE_KEY}))
+    right = (
+        lengths == [8, 8, 16, 16]
+        and 1 <= grant.life_s <= MAX_LIFE_S
+        and 0 <= grant.max_open_s <= (MAX_OPEN_S if opens else 0)
+        and 0 <= grant.time < (_UINT32 if dated else 1)
+        and (_is_new_key(grant.new_key) if keyed else not grant.new_key)
+    )
+    if not right:
+        message = f"no grant of kind {grant.kind.name}: {grant}"
+        raise ValueError(message)
+
+
+def _is_new_key(new_key: bytes) -> bool:
+    """Role, a zero, the generation (u16), an Ed25519 public key."""
+    return len(new_key) == _KEY_BYTES and new_key[0] in _KEY_ROLES and new_key[1] == 0
+
+
+def claimed_kind(payload: bytes) -> GrantKind:
+    """Return the kind a payload of at least 24 bytes claims, before anything else in it is believed.
+
+    Raises:
+        GrantRejected: KIND for an unknown kind, PAYLOAD where there is none.
+    """
+    if len(payload) <= _SCOPE_AT:
+        raise GrantRejected(RefusalReason.PAYLOAD)
+    try:
+        return GrantKind(payload[_SCOPE_AT])
+    except ValueError as error:
+        raise GrantRejected(RefusalReason.KIND) from error
+
+
+def decode_payload(payload: bytes) -> Grant:
+    """Read the claims.
+
+    Raises:
+        GrantRejected: KIND or PAYLOAD.
+    """
+    kind = claimed_kind(payload)
+    try:
+        grant = _read(kind, payload)
+        if encode_payload(grant) == payload:
+            return grant
+    except ValueError as error:
+        raise GrantRejected(RefusalReason.PAYLOAD) from error
+    raise GrantRejected(RefusalReason.PAYLOAD)
+
+
+def _read(kind: GrantKind, payload: bytes) -> Grant:
+    # The heads between the values are not looked at here: encoding again compares every one of them.
+    life_s, own_at = _read_uint(payload, _LIFE_AT)
+    max_open_s, time, new_key = 0, 0, b""
+    value_at = own_at + _OWN_KEY_BYTES
+    match kind:
+        case GrantKind.ROTATE_KEY:
+            new_key = payload[value_at + 2 :]
+        case GrantKind.SET_TIME:
+            time, _ = _read_uint(payload, value_at)
+        case GrantKind.CLOSE_OUT:
+            pass
+        case _:
+            max_open_s, _ = _read_uint(payload, value_at)
+    return Grant(
+        kind=kind,
+        holder=payload[3:11],
+        lock_id=payload[13:21],
+        cti=payload[23:39],
+        challenge=payload[_CHALLENGE_AT:61],
+        life_s=life_s,
+        max_open_s=max_open_s,
+        time=time,
+        new_key=new_key,
+    )
+
+
+def _read_uint(payload: bytes, at: int) -> tuple[int, int]:
+    """Return an unsigned integer and where it ends; what is no such integer becomes a number that encodes otherwise."""
+    first = payload[at] if at < len(payload) else 0
+    size = {24: 1, 25: 2, 26: 4}.get(first, 0)
+    value = int.from_bytes(payload[at + 1 : at + 1 + size], "big") if size else first
+    return value, at + 1 + size
+
+
+def parse(message: bytes) -> ParsedGrant:
+    """Read a whole grant or order of 1-244 bytes, in the lock's order: shape, payload, form of the signature.
+
+    Raises:
+        GrantRejected: SHAPE, KIND, PAYLOAD or SIGNATURE (S not below the group's order).
+    """
+    envelope = open_envelope(message)
+    grant = decode_payload(envelope.payload)
+    if not cose.is_canonical(envelope.signature):
+        raise GrantRejected(RefusalReason.SIGNATURE)
+    return ParsedGrant(envelope.kid, grant, envelope.signature, envelope.signed)
+
+
+def open_envelope(message: bytes) -> cose.Envelope:
+    """Cut a grant into its parts.
+
+    Raises:
+        GrantRejected: SHAPE.
+    """
+    try:
+        return cose.split(message, GRANT_AAD)
+    except DecodeRejected as error:
+        raise GrantRejected(RefusalReason.SHAPE) from error

@@ -1,0 +1,81 @@
+"""Settings of the processes: defaults < one TOML file < `MANWAY_*` environment; frozen, complete or refused."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from manway.limits import LimitProfile, Timings, parse_limits, parse_timings
+
+
+class Settings(BaseSettings):
+    """What every process of an installation shares; a file names them once (`manway.toml` of the data folder)."""
+
+    model_config = SettingsConfigDict(env_prefix="MANWAY_", extra="forbid", frozen=True)
+
+    data: Path
+    """Folder of everything this installation stores."""
+    sites: list[str]
+    """Sites served by the gateway."""
+    broker: str = "mqtt://127.0.0.1:1883"
+    """Address of the broker."""
+    broker_password: SecretStr
+    """Password of this process at the broker; from the file of that process only."""
+    profile: str = "CN"
+    """Limit profile: `manway/tables/limits_<profile>.toml`."""
+    yard: bool = False
+    """A training yard: permits are drills and work times (never safety deadlines) are shortened, and shown as such."""
+    gateway_id: str = "gw-1"
+    """Name and MQTT client id of the gateway."""
+    host: str = "127.0.0.1"
+    """Address the api listens on."""
+    port: int = 8080
+    """Port the api listens on."""
+    store: str = "embedded"
+    """Telemetry store: `embedded`, or `influx:http://host:8086` with token, org and bucket below."""
+    influx_token: SecretStr = SecretStr("")
+    """Token of the InfluxDB store."""
+    influx_org: str = "manway"
+    """Organisation of the InfluxDB store."""
+    influx_bucket: str = "manway"
+    """Bucket of the InfluxDB store."""
+    speed: float = 1.0
+    """How many seconds pass in one; only the demo uses anything but 1."""
+    started_at: float | None = None
+    """Unix seconds that `speed` counts from, shared by all processes."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic passes it by name
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put flags above environment above file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(path: Path) -> Settings:
+    """Return the settings of a TOML file with the environment over it; a missing or unknown one is an error."""
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    return FromFile()  # type: ignore[call-arg]  # the values come from the file
+
+
+def _table(name: str) -> str:
+    return (files("manway") / "tables" / f"{name}.toml").read_text("utf-8")
+
+
+def limits(profile: str) -> LimitProfile:
+    """Return a limit profile of the package by its name, such as `CN`."""
+    return parse_limits(_table(f"limits_{profile.lower()}"))
+
+
+def timings(*, yard: bool) -> Timings:
+    """Return the timings; a yard's work times are shorter."""
+    return parse_timings(_table("timings"), _table("timings_yard") if yard else None)

@@ -1,0 +1,17 @@
+"""Which telemetry store the settings name; the one factory both gateway and api use."""
+
+from manway.runtime.settings import Settings
+from manway.runtime.telemetry import TelemetryStore
+from manway.runtime.telemetry_embedded import EmbeddedStore
+
+
+def open_store(settings: Settings, *, writer: bool) -> TelemetryStore:
+    """Return the store: `embedded` below the data folder, or `influx:URL`. One process opens it as the writer."""
+    if settings.store == "embedded":
+        return EmbeddedStore(settings.data / "telemetry", writer=writer)
+    from manway.runtime.telemetry_influx import InfluxStore  # noqa: PLC0415  heavy, and only where it is used
+
+    token = settings.influx_token.get_secret_value()
+    return InfluxStore(
+        settings.store.removeprefix("influx:"), token=token, org=settings.influx_org, bucket=settings.influx_bucket
+    )

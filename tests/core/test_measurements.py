@@ -1,0 +1,153 @@
+"""The registry of the telemetry store: names that can be turned back, and lines that need no escaping."""
+
+import math
+
+import pytest
+
+from manway.entities import Frame, Reading
+from manway.ids import Status
+from manway.measurements import (
+    COLUMNS,
+    GAS,
+    STATUSES,
+    TS_END_MS,
+    U32_END,
+    channel_of,
+    checked_id,
+    field_of,
+    gas_line,
+    received_ms,
+    status_code,
+    status_field,
+)
+
+OK_20_9 = Reading(Status.OK, 20.9)
+
+
+def a_frame(
+    *,
+    device: str = "g-1",
+    boot: int = 7,
+    seq: int = 42,
+    ts: int = 1_795_046_400_000,
+    received_at: float = 1_795_046_400.25,
+    readings: dict[str, Reading] | None = None,
+) -> Frame:
+    return Frame(device, boot, seq, ts, received_at, {"O2": OK_20_9} if readings is None else readings)
+
+
+def test_a_frame_is_one_line_with_its_tags_fields_and_time() -> None:
+    frame = a_frame(readings={"O2": OK_20_9, "LEL": Reading(Status.OK, 0.0), "fan_a": Reading(Status.OK, 1.5)})
+    assert gas_line(frame, space="tank-3", permit="p-9") == (
+        b'gas,inst=g-1,space=tank-3 o2=20.9,lel=0.0,fan_a=1.5,b=7i,s=42i,rx=1795046400250i,permit="p-9" 1795046400000'
+    )
+
+
+def test_a_fault_is_written_as_a_code_and_carries_no_number() -> None:
+    line = gas_line(a_frame(readings={"CO": Reading(Status.FAULT)}), space="tank-3")
+    assert line == b"gas,inst=g-1,space=tank-3 q_co=4i,b=7i,s=42i,rx=1795046400250i 1795046400000"
+
+
+def test_a_frame_without_readings_still_proves_that_it_came() -> None:
+    assert gas_line(a_frame(readings={}), space="t") == b"gas,inst=g-1,space=t b=7i,s=42i,rx=1795046400250i 1795046400000"
+
+
+def test_a_whole_number_is_written_as_a_float_because_the_first_write_fixes_the_type() -> None:
+    assert b" h2s=7.0," in gas_line(a_frame(readings={"H2S": Reading(Status.OK, 7)}), space="t")
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-7, -3.25, 1e16, 1 / 3])
+def test_a_number_reads_back_as_the_same_number(value: float) -> None:
+    line = gas_line(a_frame(readings={"H2S": Reading(Status.OK, value)}), space="t").decode()
+    assert float(line.split("h2s=")[1].split(",")[0]) == value
+
+
+@pytest.mark.parametrize("channel", ["O2", "LEL", "H2S", "CO", "CO2", "fan_a", "battery_percent"])
+def test_a_column_turns_back_into_its_channel(channel: str) -> None:
+    assert channel_of(field_of(channel)) == channel
+
+
+def test_no_channel_can_take_the_column_of_another() -> None:
+    names = ["O2", "LEL", "H2S", "CO", "fan_a", "battery_percent"]
+    columns = {field_of(name) for name in names} | {status_field(name) for name in names}
+    assert len(columns) == 2 * len(names)
+    assert not columns & {column.name for column in COLUMNS}
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        "",
+        "o2",
+        "fan",
+        "h2s ",
+        "H2S\n",
+        "H 2S",
+        "q_co",
+        "B",
+        "S",
+        "RX",
+        "PERMIT",
+        "SPACE",
+        "INST",
+        "TIME",
+        "fan__a",
+        "_a",
+        "X" * 17,
+    ],
+)
+def test_a_name_that_is_no_channel_is_refused(channel: str) -> None:
+    with pytest.raises(ValueError, match="not a channel name"):
+        gas_line(a_frame(readings={channel: OK_20_9}), space="t")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a,b", "a=b", 'a"b', "a\n", "a\\", "-a", "x" * 65, "罐"])
+def test_a_name_that_would_need_escaping_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="not an id"):
+        checked_id(name)
+    with pytest.raises(ValueError, match="not an id"):
+        gas_line(a_frame(device=name), space="t")
+    with pytest.raises(ValueError, match="not an id"):
+        gas_line(a_frame(), space=name)
+
+
+def test_a_permit_that_would_need_escaping_is_refused() -> None:
+    with pytest.raises(ValueError, match="not an id"):
+        gas_line(a_frame(), space="t", permit='p"')
+
+
+@pytest.mark.parametrize(("boot", "seq"), [(-1, 0), (U32_END, 0), (0, -1), (0, U32_END)])
+def test_a_boot_or_sequence_outside_32_bits_is_refused(boot: int, seq: int) -> None:
+    with pytest.raises(ValueError, match="32 bits"):
+        gas_line(a_frame(boot=boot, seq=seq), space="t")
+
+
+@pytest.mark.parametrize(("ts", "received_at"), [(-1, 0.0), (TS_END_MS, 0.0), (0, -0.1), (0, math.nan), (0, math.inf)])
+def test_a_time_nobody_can_mean_is_refused(ts: int, received_at: float) -> None:
+    with pytest.raises(ValueError, match="1970-2100"):
+        gas_line(a_frame(ts=ts, received_at=received_at), space="t")
+
+
+@pytest.mark.parametrize("value", [3.5e38, -3.5e38])
+def test_a_value_that_single_precision_cannot_hold_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="single precision"):
+        gas_line(a_frame(readings={"CO": Reading(Status.OK, value)}), space="t")
+
+
+def test_status_codes_are_places_in_the_order_of_the_wire() -> None:
+    assert [status_code(status) for status in STATUSES] == list(range(8))
+    assert status_code(Status.OK) == 0
+    assert status_code(Status.POISON) == 7
+
+
+def test_the_receive_time_is_rounded_to_a_millisecond() -> None:
+    assert received_ms(a_frame(received_at=1.0006)) == 1001
+
+
+def test_every_column_of_a_line_stands_in_the_registry() -> None:
+    frame = a_frame(readings={"O2": OK_20_9, "CO": Reading(Status.WARMUP)})
+    head, fields, _time = gas_line(frame, space="t", permit="p").decode().split(" ")
+    names = [part.split("=")[0] for part in [*head.split(",")[1:], *fields.split(",")]]
+    known = {column.name for column in COLUMNS if column.measurement == GAS}
+    shown = {"o2": "{channel}", "q_co": "q_{channel}"}
+    assert {shown.get(name, name) for name in names} | {"time"} == known
