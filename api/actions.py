@@ -70,6 +70,11 @@ def _unlock(c: Call, b: schemas.Unlock) -> tuple[int, Row]:
     return refused(c.lang, failures) if failures else _pending(command)
 
 
+def _close_out(c: Call, b: schemas.LockOnly) -> tuple[int, Row]:
+    command, failures = desk.close_out(c.db, c.office, c.by, c.target, b.lock)
+    return refused(c.lang, failures) if failures else _pending(command)
+
+
 def _decline(signal: PermitSignal) -> Callable[[Call, schemas.Reason], tuple[int, Row]]:
     return lambda c, b: _permit(desk.decline(c.db, c.office, c.by, c.target, signal, b.reason))
 
@@ -110,6 +115,7 @@ ACTIONS = {
     ),
     "POST /api/v1/permits/{permit}/gas-tests": Action(schemas.NewGasTest, _gas_test),
     "POST /api/v1/permits/{permit}/unlock": Action(schemas.Unlock, _unlock),
+    "POST /api/v1/permits/{permit}/close-out": Action(schemas.LockOnly, _close_out),
     "POST /api/v1/permits/{permit}/entries": Action(schemas.PersonAt, _count("in")),
     "POST /api/v1/permits/{permit}/exits": Action(schemas.PersonAt, _count("out")),
     "POST /api/v1/permits/{permit}/check-ins": Action(
@@ -126,7 +132,7 @@ ACTIONS = {
         schemas.HandBack, lambda c, b: _permit(desk.close(c.db, c.office, c.by, c.target, b.items))
     ),
     "POST /api/v1/emergency-openings": Action(
-        schemas.EmergencyOpening, lambda c, b: _pending(desk.emergency(c.db, c.office, c.by, b.lock)), emergency=True
+        schemas.LockOnly, lambda c, b: _pending(desk.emergency(c.db, c.office, c.by, b.lock)), emergency=True
     ),
     "POST /api/v1/alarms/{alarm}/acknowledge": Action(schemas.Empty, _acknowledge),
     "POST /api/v1/alarms/{alarm}/reset": Action(schemas.Reset, _reset),

@@ -13,7 +13,7 @@ from api.bridge import Bridge
 from api.http import Problem, guarded, language, problem_response
 from api.office import Office
 from api.pages import Pages, add_pages
-from api.routes import add_actions, allow, reading_routes, sign_in_route
+from api.routes import add_actions, add_reads, allow, sign_in_route
 from api.signer import Signer
 from api.store import Records
 from manway.errors import StoreUnavailable
@@ -30,7 +30,7 @@ _log = structlog.get_logger("api")
 _TORN_EVERY_S = 5.0
 
 
-def build(office: Office, telemetry: TelemetryStore) -> tuple[FastAPI, Pages]:
+def build(office: Office, telemetry: TelemetryStore, sites: list[str]) -> tuple[FastAPI, Pages]:
     """Return the web application over an office; no module-level state anywhere."""
     app = FastAPI(title="Manway", version="1", docs_url=None, redoc_url=None, openapi_url=None)
     guesses = auth.Guesses()
@@ -43,6 +43,12 @@ def build(office: Office, telemetry: TelemetryStore) -> tuple[FastAPI, Pages]:
     def health() -> Response:
         return PlainTextResponse("ok")
 
+    @app.get("/readyz", include_in_schema=False)
+    def ready() -> Response:
+        """Say whether every site's gateway has been heard, with its picture; until then nothing can be supervised."""
+        silent = [site for site in sites if site not in office.pictures.state]
+        return PlainTextResponse(f"no gateway yet: {', '.join(silent)}" if silent else "ok", 503 if silent else 200)
+
     @app.get("/api/v1/openapi.json", include_in_schema=False)
     def openapi(request: Request) -> dict[str, object]:
         allow(office, request, "GET /api/v1/openapi.json")
@@ -50,7 +56,7 @@ def build(office: Office, telemetry: TelemetryStore) -> tuple[FastAPI, Pages]:
 
     app.add_api_route("/api/v1/sessions", sign_in_route(office, guesses), methods=["POST"], operation_id="sessions")
     add_actions(app, office)
-    app.include_router(reading_routes(office, telemetry))
+    add_reads(app, office, telemetry)
     return app, add_pages(app, office, telemetry, guesses)
 
 
@@ -71,7 +77,7 @@ async def main(settings: configuration.Settings) -> None:
     )
     thread = OneThread("records")
     bridge = Bridge(office, bus, load_or_make_key(settings.data / "keys" / "plan.key"), settings.sites, thread)
-    app, pages = build(office, telemetry)
+    app, pages = build(office, telemetry, settings.sites)
     server = uvicorn.Server(
         uvicorn.Config(
             guarded(app), host=settings.host, port=settings.port, log_config=None, access_log=False, timeout_graceful_shutdown=1

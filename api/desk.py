@@ -360,21 +360,24 @@ def suspend(db: sa.Connection, office: Office, by: Person, permit_id: str, *, ba
     return shift(db, office, permit, PermitSignal.SUSPEND, by=by.id, cause=office.new_id())
 
 
-def close(db: sa.Connection, office: Office, by: Person, permit_id: str, items: dict[str, bool]) -> Permit:
-    """Hand the space back: four things confirmed (GB 46768-2025 7.1.1); the locks are asked to arm for the last press.
+def close_out(db: sa.Connection, office: Office, by: Person, permit_id: str, lock: str) -> tuple[str, list[Failure]]:
+    """Ask for the order that arms a lock's button for the last press; it moves no bolt itself (`locks.md` §1.5)."""
+    permit = permit_of(db, permit_id)
+    if permit.state not in (PermitState.CLOSING, PermitState.SUSPENDED):
+        raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="close_out")
+    return unlock(db, office, by, permit_id, lock, GrantKind.CLOSE_OUT)
 
-    A CLOSE_OUT moves no bolt: it only lets the attendant's own press at the lock throw it.
-    """
+
+def close(db: sa.Connection, office: Office, by: Person, permit_id: str, items: dict[str, bool]) -> Permit:
+    """Hand the space back: four things confirmed (GB 46768-2025 7.1.1), and every lock reports its bolt thrown."""
     permit = permit_of(db, permit_id)
     if missing := [item for item in HAND_BACK if items.get(item) is not True]:
         raise refuse("close.missing", "close.confirm", "GB 46768-2025 7.1.1", items=", ".join(missing))
-    permit = shift(db, office, permit, PermitSignal.CLOSE, by=by.id, cause=office.new_id())
-    for entrance in space_of(db, permit.space).entrances:
-        close_out = int(GrantKind.CLOSE_OUT)
-        _greet(
-            db, office, UnlockRequest(office.new_id(), permit.id, permit.space, permit.site, entrance.lock, close_out, by.id)
-        )
-    return permit
+    space, state = space_of(db, permit.space), office.pictures.state.get(permit.site)
+    locked = {x.device for x in state.locks if x.position == "locked"} if state else set()
+    if unlocked := [e.lock for e in space.entrances if e.lock not in locked]:
+        raise refuse("close.not_locked", "close.close_out", "GB 46768-2025 7.1.1", lock=", ".join(unlocked))
+    return shift(db, office, permit, PermitSignal.CLOSE, by=by.id, cause=office.new_id())
 
 
 def write_grant(db: sa.Connection, office: Office, request: UnlockRequest, grant: str, message: bytes) -> None:

@@ -20,8 +20,9 @@ from starlette.staticfiles import StaticFiles
 from api import auth, desk, store, views
 from api.http import COOKIE, Problem, language, person_of, require_same_origin, token_of
 from api.office import Office
+from api.reads import event_row
 from api.rights import RIGHTS
-from api.routes import allow, event_row, try_sign_in
+from api.routes import allow, try_sign_in
 from api.texts import LANGUAGES, catalogue, text
 from manway.entities import Person
 from manway.runtime.telemetry import TelemetryStore
@@ -186,7 +187,9 @@ def _add_sign_in(app: FastAPI, pages: Pages, guesses: auth.Guesses) -> None:
         return pages.render(request, "login.html")
 
     @app.post("/login", include_in_schema=False)
-    def sign_in(request: Request, account: Annotated[str, Form(max_length=64)], password: Annotated[str, Form(max_length=256)]) -> Response:
+    def sign_in(
+        request: Request, account: Annotated[str, Form(max_length=64)], password: Annotated[str, Form(max_length=256)]
+    ) -> Response:
         require_same_origin(request)
         try:
             token = try_sign_in(office, guesses, account, password)
@@ -210,7 +213,9 @@ def _add_sign_in(app: FastAPI, pages: Pages, guesses: auth.Guesses) -> None:
         return answer
 
     @app.post("/lang", include_in_schema=False)
-    def choose_language(request: Request, lang: Annotated[str, Form(max_length=8)], back: Annotated[str, Form(max_length=200)] = "/") -> Response:
+    def choose_language(
+        request: Request, lang: Annotated[str, Form(max_length=8)], back: Annotated[str, Form(max_length=200)] = "/"
+    ) -> Response:
         require_same_origin(request)
         safe = back if back.startswith("/") and not back.startswith("//") else "/"
         answer = RedirectResponse(safe, 303)

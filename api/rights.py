@@ -40,6 +40,7 @@ _TABLE = {
     "POST /api/v1/permits/{permit}/ventilation": "p p - p - -",
     "POST /api/v1/permits/{permit}/gas-tests": "p p - p - -",
     "POST /api/v1/permits/{permit}/unlock": "- p - - - -",
+    "POST /api/v1/permits/{permit}/close-out": "- p - - - -",
     "POST /api/v1/permits/{permit}/entries": "- p - - - -",
     "POST /api/v1/permits/{permit}/exits": "- p - - - -",
     "POST /api/v1/permits/{permit}/check-ins": "- p - - - -",
@@ -51,7 +52,7 @@ _TABLE = {
     "POST /api/v1/alarms/{alarm}/acknowledge": "- y y y - -",
     "POST /api/v1/alarms/{alarm}/reset": "- - y y - -",
 }
-PUBLIC = frozenset({"GET /login", "POST /login", "POST /logout", "POST /lang", "GET /", "GET /healthz"})
+PUBLIC = frozenset({"GET /login", "POST /login", "POST /logout", "POST /lang", "GET /", "GET /healthz", "GET /readyz"})
 
 
 class Right(msgspec.Struct, frozen=True):

@@ -57,7 +57,7 @@ class Unlock(_Body):
     kind: Literal["PREP", "ENTRY"]
 
 
-class EmergencyOpening(_Body):
+class LockOnly(_Body):
     """Which lock."""
 
     lock: Id

@@ -13,7 +13,7 @@ from api.office import Office, fan_running
 from api.texts import failure_row, text
 from manway.checks import points_needed
 from manway.codec_mqtt import AlarmNow, InstrumentNow, LockNow, SiteState, SpaceNow
-from manway.entities import Lock, Permit, PermitState, Person, Space
+from manway.entities import Lock, Permit, PermitState, Person, SiteEntry, Space
 from manway.events import AnyEvent, GrantRefused
 from manway.ids import Priority
 from manway.permit import HOLDING, OPEN, TERMINAL
@@ -32,6 +32,7 @@ class View:
         self.office, self.db, self.person, self.lang = office, db, person, lang
         self.now = office.now()
         self.spaces = {s.id: s for s in store.every(db, Space)}
+        self.sites = {s.id: s for s in store.every(db, SiteEntry)}
         self.people = {p.id: p for p in store.every(db, Person)}
         self.states: dict[str, SiteState] = dict(office.pictures.state)
 
@@ -51,7 +52,8 @@ class View:
 
     def site_name(self, site: str) -> str:
         """Return a site's name."""
-        return self.t(f"site.{site}")
+        known = self.sites.get(site)
+        return known.name.get(self.lang, site) if known else site
 
     def here(self, space: Space) -> SpaceNow | None:
         """Return who is inside a space, as its gateway knows it."""
@@ -425,6 +427,8 @@ def _can(v: View, p: Permit) -> dict[str, Row]:
     inside = v.inside(v.spaces[p.space])
     opened = any(x.used_kind >= 2 for x in v.locks(v.spaces[p.space])) or p.state is PermitState.ACTIVE  # noqa: PLR2004  ENTRY
 
+    locked = all(x.position == "locked" for x in v.locks(v.spaces[p.space]))
+
     def row(*, ok: bool, why: str) -> Row:
         return {"ok": ok, "why": "" if ok else v.t(why)}
 
@@ -436,7 +440,8 @@ def _can(v: View, p: Permit) -> dict[str, Row]:
         "enter": row(ok=p.state is PermitState.ACTIVE and opened, why="ui.can.enter"),
         "finish": row(ok=p.state in (PermitState.ACTIVE, PermitState.SUSPENDED) and inside == 0, why="ui.can.finish"),
         "suspend": row(ok=p.state in OPEN and inside == 0, why="ui.can.suspend"),
-        "close": row(ok=p.state is PermitState.CLOSING and inside == 0, why="ui.can.close"),
+        "close_out": row(ok=p.state is PermitState.CLOSING and inside == 0 and not locked, why="ui.can.close_out"),
+        "close": row(ok=p.state is PermitState.CLOSING and inside == 0 and locked, why="ui.can.close"),
     }
 
 

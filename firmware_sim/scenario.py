@@ -68,8 +68,7 @@ class Story:
             await cast.insist(ATTENDANT, f"{path}/exits", {"person": person})
         await cast.insist(ATTENDANT, f"{path}/suspend", {"barrier": True})
         await self._settle_alarms(yard)
-        await cast.insist(ATTENDANT, f"{path}/finish")
-        await cast.insist(ATTENDANT, f"{path}/close", {"items": HAND_BACK})
+        await self._hand_back(yard, path)
 
     async def _settle_alarms(self, yard: YardSpace) -> None:
         """Acknowledge what is open in a space, and reset it once it has returned: two people, two buttons."""
@@ -138,8 +137,14 @@ class Story:
         await cast.wait(15.0)
         for person in self._entrants:
             await cast.insist(ATTENDANT, f"{path}/exits", {"person": person})
+        await self._hand_back(yard, path)
+
+    async def _hand_back(self, yard: YardSpace, path: str) -> None:
+        """Finish, let the crew shut the hatch, arm the lock for its last press, confirm the four items."""
+        cast = self._cast
         await cast.insist(ATTENDANT, f"{path}/finish")
-        await cast.wait(3.0)  # the crew shuts the hatch: the lock takes a CLOSE_OUT only after two quiet seconds
+        await cast.wait(4.0)  # the crew shuts the hatch; the lock wants its door two quiet seconds closed
+        await cast.insist(ATTENDANT, f"{path}/close-out", {"lock": yard.lock})
         await cast.insist(ATTENDANT, f"{path}/close", {"items": HAND_BACK})
 
     async def _sample(self, yard: YardSpace, desk: Row) -> list[Row]:

@@ -24,6 +24,8 @@ CREATE TABLE IF NOT EXISTS birth(device TEXT PRIMARY KEY, body BLOB NOT NULL) ST
 CREATE TABLE IF NOT EXISTS meta(k TEXT PRIMARY KEY, v TEXT NOT NULL) STRICT;
 INSERT OR IGNORE INTO meta VALUES ('jid', lower(hex(randomblob(8))));
 """
+# Not ON CONFLICT DO NOTHING: that uses up a sequence number for every event it ignores, and the uplink counts without gaps.
+_ADD_EVENT = "INSERT INTO event(id, at, body) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM event WHERE id = ?)"
 _FULL = 2  # PRAGMA synchronous: FULL; anything less loses acknowledged rows at power loss
 
 _inputs = msgspec.msgpack.Decoder(list[AnyInput])
@@ -55,8 +57,8 @@ class Journal:
             if inputs:
                 row = (at, len(inputs), _pack.encode(list(inputs)))
                 self._db.execute("INSERT INTO input(at, n, body) VALUES (?, ?, ?)", row)
-            rows = [(e.id, e.at, encode(e)) for e in events]
-            self._db.executemany("INSERT INTO event(id, at, body) VALUES (?, ?, ?) ON CONFLICT(id) DO NOTHING", rows)
+            rows = [(e.id, e.at, encode(e), e.id) for e in events]
+            self._db.executemany(_ADD_EVENT, rows)
             self._db.executemany("REPLACE INTO birth VALUES (?, ?)", [(d, encode(b)) for d, b in births.items()])
         except BaseException:
             self._db.execute("ROLLBACK")

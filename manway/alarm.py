@@ -79,7 +79,7 @@ class Change(enum.Enum):
 
 
 class Alarm(msgspec.Struct):
-    """One (kind, object) of a site. `episode` numbers its outbreaks; `id` names the present one; times Unix seconds."""
+    """One (kind, object, space) of a site. `episode` numbers its outbreaks; `id` names the present one; times Unix seconds."""
 
     site: str
     kind: str
@@ -101,7 +101,7 @@ class Alarm(msgspec.Struct):
     @property
     def id(self) -> str:
         """The episode's identity, derived from its cause."""
-        return derived_id(self.site, self.kind, self.object, self.episode)
+        return derived_id(self.site, self.kind, self.object, self.space, self.episode)
 
     @property
     def open(self) -> bool:
@@ -119,7 +119,7 @@ class Alarm(msgspec.Struct):
             self.gone_since = None
             return None
         if condition.holds:
-            return self._comes(condition, now, again=was is False or not self.open)
+            return self._comes(condition, now, again=was is False or self.state in RETURNED)
         return self._goes(now, off_delay_s)
 
     def signal(self, signal: AlarmSignal) -> bool:

@@ -56,6 +56,8 @@ CHECKS = (
     Check("G22", "domain.md 5", False, False),
 )
 _BY_ID = {check.id: check for check in CHECKS}
+# Measured in every space, whatever its ledger row says (GB 46768-2025 5.8.1-3).
+_BASE_GASES = ("O2", "LEL", "H2S", "CO")
 
 
 class LiveInstrument(msgspec.Struct, frozen=True):
@@ -163,7 +165,8 @@ def _g02_approvals(f: Facts) -> list[Failure]:
         failures.append(_fail("G02", "approval.same_person", "approval.get_another"))
     if any(b.at < a.at for a, b in zip(p.signatures, p.signatures[1:], strict=False)):
         failures.append(_fail("G02", "approval.wrong_order", "approval.get"))
-    if any("approver" not in f.roles.get(s.person, []) for s in p.signatures if s.step == "approver"):
+    supervised = all(s.person == p.supervisor for s in p.signatures if s.step == "supervisor")
+    if not supervised or any("approver" not in f.roles.get(s.person, []) for s in p.signatures if s.step == "approver"):
         failures.append(_fail("G02", "approval.no_right", "approval.get_another"))
     return failures
 
@@ -235,10 +238,15 @@ def judge_test(test: GasTest, space: Space, permit: Permit, limits: LimitProfile
         failures.append(_fail("G11", "gas_test.wrong_order", "gas_test.repeat"))
     for point in test.points:
         dwell = timings.dwell_s + timings.dwell_per_m_s * point.distance_m
-        if point.dwell_s < dwell:
+        if not point.dwell_s >= dwell:  # NaN is not a dwell
             failures.append(_fail("G11", "gas_test.dwell", "gas_test.repeat", at=point.distance_m, need=round(dwell)))
-        failures += _judge_point(point.distance_m, point.readings, space.required_gases, limits)
+        failures += _judge_point(point.distance_m, point.readings, gases_needed(space), limits)
     return failures
+
+
+def gases_needed(space: Space) -> list[str]:
+    """Return the gases that must be measured in a space: the four of every space and those of its hazards."""
+    return [*_BASE_GASES, *(gas for gas in space.required_gases if gas not in _BASE_GASES)]
 
 
 def _judge_point(at_m: float, values: dict[str, float], required: list[str], limits: LimitProfile) -> list[Failure]:
@@ -269,7 +277,7 @@ def _g13_instruments(f: Facts) -> list[Failure]:
             failures.append(_fail("G13", "instrument.silent", "instrument.look", device=live.device))
         if min(live.bump_due, live.calibration_due) < f.permit.end:
             failures.append(_fail("G13", "instrument.due", "instrument.bump", device=live.device))
-        missing = [g for g in f.space.required_gases if g not in live.readings or live.readings[g].value is None]
+        missing = [g for g in gases_needed(f.space) if g not in live.readings or live.readings[g].value is None]
         if missing:
             gases = ", ".join(missing)
             failures.append(_fail("G13", "instrument.cannot_tell", "instrument.look", device=live.device, gases=gases))
@@ -279,12 +287,12 @@ def _g13_instruments(f: Facts) -> list[Failure]:
 def _g14_live(f: Facts) -> list[Failure]:
     failures = []
     for live in f.instruments:
-        for gas in f.space.required_gases:
-            rule, reading = f.limits.of(gas), live.readings.get(gas)
-            if rule is None or reading is None or reading.value is None:
+        for gas in gases_needed(f.space):
+            rule, reading, unit = f.limits.of(gas), live.readings.get(gas), live.units.get(gas)
+            if rule is None or reading is None or reading.value is None or unit is None or not rule.takes(unit):
                 failures.append(_fail("G14", "live.unknown", "instrument.look", gas=gas))
                 continue
-            value = rule.in_unit(reading.value, live.units.get(gas, rule.unit), f.limits.temperature_c)
+            value = rule.in_unit(reading.value, unit, f.limits.temperature_c)
             low = [x for x in rule.limit if x.level == "low" and x.breached_by(value)]
             if low or not rule.passes_entry(value):
                 failures.append(_fail("G14", "live.out_of_limits", "ventilation.go_on", gas=gas, value=round(value, 1)))

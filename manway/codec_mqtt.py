@@ -20,6 +20,7 @@ REPLAY_AFTER_S = 30.0
 # What a sensor can physically say; anything outside is a broken wire format, not a reading.
 _RANGE = {"O2": (-5.0, 100.0), "LEL": (-10.0, 150.0), "fan_a": (0.0, 100.0), "battery_percent": (0.0, 100.0)}
 _RANGE_TOXIC_PPM = (-100.0, 100_000.0)
+_U32_END = 1 << 32  # boot and sequence are 32 bits on every wire; rows are counted from 1
 
 
 class ChannelBirth(msgspec.Struct, frozen=True):
@@ -231,16 +232,21 @@ def frames_of(message: GasFrames, birth: DeviceState, device: str, received_at: 
     """Return one Frame per row.
 
     Raises:
-        DecodeRejected: another boot than the birth's, unknown channels, unequal columns, a value without the status ok or the
-            other way round, a number outside what a sensor can physically say.
+        DecodeRejected: another boot than the birth's, a sequence number outside 32 bits, unknown channels, unequal columns, a
+            value without the status ok or the other way round, a number outside what a sensor can physically say.
     """
     if message.b != birth.b:
         raise DecodeRejected(device, f"boot {message.b} has no birth")
     rows = len(message.dt) or 1
+    if not 1 <= message.s <= _U32_END - rows:
+        raise DecodeRejected(device, f"rows {message.s} and {rows - 1} more are not counted from 1 in 32 bits")
     columns = {channel: _column(message, birth, device, channel, rows) for channel in message.v}
     frames = []
+    # Without a clock of its own the newest row is now, and the others are as much older as their offsets say.
+    offsets = message.dt or [0]
+    start = message.t or int(received_at * 1000) - offsets[-1]
     for i in range(rows):
-        ts = message.t + (message.dt[i] if message.dt else 0) if message.t else int(received_at * 1000)
+        ts = start + offsets[i]
         readings = {channel: column[i] for channel, column in columns.items()}
         late = received_at - ts / 1000 > REPLAY_AFTER_S
         frames.append(Frame(device, message.b, message.s + i, ts, received_at, readings, late))

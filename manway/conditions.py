@@ -26,7 +26,7 @@ def conditions(site: Site, now: float) -> Iterator[Condition]:
         yield _silence(site, instrument, now)
         fresh = now < instrument.heard_at + _stale_after(site, instrument)
         for gas, channel in instrument.channels.items():
-            yield from _channel(instrument, gas, channel, fresh=fresh)
+            yield from _channel(instrument, gas, channel, fresh=fresh, watched=_occupied(site, instrument.space))
     for lock in site.locks.values():
         yield from _lock(site, lock, now)
     for space in site.spaces.values():
@@ -46,18 +46,22 @@ def _condition(
     return Condition(kind, obj, space, holds, priority or row.priority, until=until, clause=row.clause)
 
 
+def _occupied(site: Site, space: str) -> bool:
+    watch = site.spaces.get(space)
+    return watch is not None and watch.occupancy.occupied
+
+
 def _stale_after(site: Site, instrument: InstrumentWatch) -> float:
-    space, t = site.spaces.get(instrument.space), site.timings
-    if space is not None and space.occupancy.occupied:
+    t = site.timings
+    if _occupied(site, instrument.space):
         return t.stale_occupied_s
     return t.stale_permit_s if site.permit_of(instrument.space) is not None else t.stale_idle_s
 
 
 def _silence(site: Site, instrument: InstrumentWatch, now: float) -> Condition:
     """No frame in time: P3 while nobody is inside; P2 with a person inside, P1 and out after 15 s (`domain.md` §7.1)."""
-    space = site.spaces.get(instrument.space)
     stale = instrument.heard_at + _stale_after(site, instrument)
-    if space is None or not space.occupancy.occupied:
+    if not _occupied(site, instrument.space):
         return _condition("DATA_LOST", instrument.device, instrument.space, now >= stale, until=stale)
     evacuate = instrument.heard_at + site.timings.silence_evacuate_s
     priority = Priority.P1 if now >= evacuate else Priority.P2
@@ -65,7 +69,7 @@ def _silence(site: Site, instrument: InstrumentWatch, now: float) -> Condition:
     return _condition("DATA_LOST", instrument.device, instrument.space, now >= stale, priority=priority, until=until)
 
 
-def _channel(instrument: InstrumentWatch, gas: str, channel: Channel, *, fresh: bool) -> Iterator[Condition]:
+def _channel(instrument: InstrumentWatch, gas: str, channel: Channel, *, fresh: bool, watched: bool) -> Iterator[Condition]:
     obj = f"{instrument.device}/{gas}"
     for kind, level in _LEVELS:
         limit = channel.limit_of(level)
@@ -81,15 +85,18 @@ def _channel(instrument: InstrumentWatch, gas: str, channel: Channel, *, fresh: 
             clause=limit.clause if limit else CATALOGUE[kind].clause,
         )
     # An over-range channel never says "gone" by itself: its later numbers are not to be trusted.
-    over = True if channel.over_range else None if channel.status is None or not fresh else False
-    yield _condition("OVER_RANGE", obj, instrument.space, over)
-    faulty = None if channel.status is None or not fresh else channel.status in _FAULTS
-    yield _condition("SENSOR_FAULT", obj, instrument.space, faulty)
+    over = channel.over_range or channel.status is Status.OVER
+    known = channel.status is not None and fresh
+    yield _condition("OVER_RANGE", obj, instrument.space, over if over or known else None)
+    # With people inside a channel that only warms up is a channel that says nothing: unknown becomes an alarm.
+    blind = channel.status in _FAULTS or (watched and channel.status is Status.WARMUP)
+    yield _condition("SENSOR_FAULT", obj, instrument.space, blind if known else None)
 
 
 def _lock(site: Site, lock: LockWatch, now: float) -> Iterator[Condition]:
     space = site.spaces.get(lock.space)
-    covered = bool(lock.used_grant) or lock.written is not None
+    opening = lock.written is not None and lock.written.kind <= GrantKind.EMERGENCY  # orders open nothing
+    covered = bool(lock.used_grant) or opening
     unknown = lock.position is LockPosition.UNKNOWN
     unauthorised = None if unknown else lock.unsecured and not covered
     yield _condition("UNAUTHORISED_OPEN", lock.device, lock.space, unauthorised)

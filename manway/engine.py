@@ -1,14 +1,16 @@
 """The rules of one site without any I/O: inputs in, events out, time as an argument.
 
 `receive` first runs every deadline that has passed, each at its own time, so that a live run and a replay of the journal see
-the same sequence and derive the same event ids. After every step the whole site is judged again: conditions are levels, and
-the next deadline is simply the earliest time at which one of them, or a running off-delay, may change by time alone.
+the same sequence and derive the same event ids. After every input the whole site is judged again, so an opening that is shut
+within the same batch is not missed. Conditions are levels, and the next deadline is simply the earliest time at which one of
+them, or a running off-delay, may change by time alone.
 """
 
 from collections.abc import Callable, Iterable
 from functools import singledispatchmethod
+from typing import assert_never
 
-from manway.alarm import Alarm, AlarmSignal, AlarmState, Change, Condition
+from manway.alarm import RETURNED, Alarm, AlarmSignal, AlarmState, Change, Condition
 from manway.catalogue import CATALOGUE
 from manway.commands import (
     AcknowledgeAlarm,
@@ -21,7 +23,7 @@ from manway.commands import (
     WriteGrant,
 )
 from manway.conditions import conditions
-from manway.entities import LogEvent, LogRecord, Plan, RefusalReason, ResultCode
+from manway.entities import Instrument, LockResult, LockState, LogEvent, LogRecord, Plan, Reading, RefusalReason, ResultCode
 from manway.errors import TimeWentBackwards
 from manway.events import (
     AlarmAcknowledged,
@@ -80,6 +82,10 @@ _DID_NOT_ACT = (ResultCode.NO_PRESS, ResultCode.JAMMED, ResultCode.FAULT, Result
 _FORCED = {LogEvent.FORCED: "opened without a grant", LogEvent.TAMPER: "case opened", LogEvent.SEAL_BROKEN: "seal broken"}
 
 
+# A channel that its frame does not name says nothing: unknown, never the number it had before.
+_MISSING = Reading(Status.INVALID)
+
+
 class Engine:
     """One site's rules. Not safe for threads; the gateway's loop owns it."""
 
@@ -99,7 +105,7 @@ class Engine:
         events = self.advance(now)
         for item in batch:
             self._take(item)
-        self._judge()
+            self._judge()
         return events + self._drain()
 
     def advance(self, now: float) -> list[Event]:
@@ -149,15 +155,17 @@ class Engine:
         until += [at for a in self.site.alarms.values() if (at := a.off_at(delay)) is not None and at > now]
         until += self._announce_gaps()
         self._mark_silence()
+        self._evacuate_where_due()
         self._until = min(until, default=None)
 
     def _feel(self, condition: Condition, delay: float) -> None:
-        alarm = self.site.alarms.get((condition.kind, condition.object))
+        key = (condition.kind, condition.object, condition.space)
+        alarm = self.site.alarms.get(key)
         if alarm is None:
             if condition.holds is not True:
                 return
             alarm = Alarm(self.site.id, condition.kind, condition.object, condition.space)
-            self.site.alarms[condition.kind, condition.object] = alarm
+            self.site.alarms[key] = alarm
         change = alarm.feel(condition, self._now, delay)
         named = {"alarm": alarm.id, "kind": alarm.kind, "object": alarm.object, "space": alarm.space}
         if change is Change.RAISED:
@@ -184,14 +192,28 @@ class Engine:
             clause=alarm.clause,
             evacuate=evacuates,
         )
-        space = self.site.spaces.get(alarm.space)
-        if evacuates and space is not None and space.occupancy.occupied and not space.evacuating:
-            self._evacuate(space, cause=alarm.id, by="")
+
+    def _evacuate_where_due(self) -> None:
+        """Order people out wherever an evacuating P1 is on, also those who went in after it rose."""
+        for alarm in self.site.alarms.values():
+            space = self.site.spaces.get(alarm.space)
+            if space is None or space.evacuating or not space.occupancy.occupied:
+                continue
+            on = alarm.open and alarm.state not in RETURNED
+            if on and alarm.priority is Priority.P1 and CATALOGUE[alarm.kind].evacuates:
+                self._evacuate(space, cause=alarm.id, by="")
 
     def _evacuate(self, space: SpaceWatch, *, cause: str, by: str) -> None:
         space.evacuating = True
         permit = self.site.permit_of(space.id)
-        self._emit(EvacuationOrdered, cause, "evacuate", space=space.id, permit=permit.id if permit else "", by=by, cause=cause)
+        named = {"space": space.id, "permit": permit.id if permit else ""}
+        self._emit(EvacuationOrdered, cause, str(self._now), **named, by=by, cause=cause)
+        self._complete_evacuation(space, named["permit"], cause)
+
+    def _complete_evacuation(self, space: SpaceWatch, permit: str, cause: str) -> None:
+        if space.evacuating and space.occupancy.count == 0:
+            space.evacuating = False
+            self._emit(EvacuationCompleted, cause, "all out", space=space.id, permit=permit, cause=cause)
 
     def _time_out_grants(self) -> None:
         for lock in self.site.locks.values():
@@ -199,7 +221,7 @@ class Engine:
                 continue
             self._emit(
                 UnlockUnconfirmed,
-                lock.written.grant,
+                lock.written.command,
                 "unconfirmed",
                 lock=lock.device,
                 space=lock.space,
@@ -212,23 +234,21 @@ class Engine:
         """Announce gaps that have stood long enough; return when the next one will have."""
         wait, soon = self.site.timings.missed_frames_s, []
         for watch in self.site.instruments.values():
-            if not watch.ledger.missing:
-                continue
-            for first, last in watch.ledger.standing(self._now - wait):
-                boot = watch.ledger.boot
-                self._emit(
-                    FramesMissed, watch.device, boot, first, last, device=watch.device, boot=boot, first=first, last=last
-                )
-            soon += [at + wait for at in watch.ledger.missing.values()][:1]
+            boot = watch.ledger.boot or 0
+            for gap in watch.ledger.standing(self._now, wait):
+                named = {"device": watch.device, "boot": boot, "first": gap.first, "last": gap.last}
+                self._emit(FramesMissed, watch.device, boot, gap.first, gap.last, **named)
+            soon += [gap.at + wait for gap in watch.ledger.gaps[:1]]
         return soon
 
     def _mark_silence(self) -> None:
         for watch in self.site.instruments.values():
-            alarm = self.site.alarms.get(("DATA_LOST", watch.device))
+            alarm = self.site.alarms.get(("DATA_LOST", watch.device, watch.space))
             silent = alarm is not None and alarm.holds is True
             if silent and not watch.lost:
                 key = (watch.device, watch.heard_at, "lost")
                 self._emit(InstrumentLost, *map(str, key), device=watch.device, space=watch.space, last_frame_at=watch.heard_at)
+                watch.troubled = True
             watch.lost = silent
 
     # -- taking inputs ------------------------------------------------------------------------------------------------
@@ -250,49 +270,55 @@ class Engine:
         frame = item.frame
         watch = self.site.instruments.get(frame.device)
         if watch is None:
-            key = (frame.device, frame.boot, frame.seq)
-            self._emit(MessageRejected, *key, source=frame.device, reason="the plan does not name this device")
+            self._unknown(frame.device, "the plan does not name this device", frame.boot, frame.seq)
             return
         was_boot = watch.ledger.boot
         new = watch.ledger.take(frame.boot, frame.seq, self._now)
-        # A broker may repeat old messages behind newer ones: those are counted and stored, the present is not theirs.
-        if not new or frame.replayed or frame.seq < watch.ledger.highest:
-            return
-        if was_boot not in (0, frame.boot):
+        if was_boot not in (None, watch.ledger.boot):
             self._emit(DeviceRestarted, frame.device, frame.boot, device=frame.device, boot=frame.boot)
             for channel in watch.channels.values():
                 channel.over_range = False
-        faulted = {c.status for c in watch.channels.values()} - {None, Status.OK, Status.WARMUP}
+        # A broker may repeat old messages behind newer ones: those are counted and stored, the present is not theirs.
+        if not new or frame.replayed or frame.seq < watch.ledger.highest:
+            return
         watch.heard_at, watch.frame = max(watch.heard_at, frame.received_at), frame
         self._read(watch, key=(frame.device, frame.boot, frame.seq))
         good = all(c.status is Status.OK for c in watch.channels.values())
-        if good and (watch.lost or faulted):
+        if good and watch.troubled:
+            watch.troubled = False
             self._emit(InstrumentRecovered, frame.device, frame.boot, frame.seq, "ok", device=frame.device, space=watch.space)
+
+    def _unknown(self, device: str, reason: str, *cause: int) -> None:
+        """Refuse a device the plan does not name; before the first plan nobody is named, and that is no fault."""
+        if self.site.plan is not None:
+            self._emit(MessageRejected, device, *cause, source=device, reason=reason)
 
     def _read(self, watch: InstrumentWatch, key: tuple[str, int, int]) -> None:
         readings = watch.frame.readings if watch.frame else {}
         for name, channel in watch.channels.items():
-            reading, was = readings.get(name), channel.status
-            if reading is None:
-                continue
+            reading, was = readings.get(name, _MISSING), channel.status
             channel.take(reading)
             if channel.status not in (was, Status.OK, Status.WARMUP):
                 self._emit(InstrumentFaulted, *key, name, device=watch.device, channel=name, status=reading.status.value)
+                watch.troubled = True
 
     @_take.register
     def _(self, item: LockReported) -> None:
         lock = self.site.locks.get(item.lock)
         if lock is None:
-            reason = "the plan does not name this lock"
-            self._emit(MessageRejected, item.lock, item.state.boot, item.state.tick, source=item.lock, reason=reason)
+            self.site.early[item.lock] = item.state
+            self._unknown(item.lock, "the plan does not name this lock", item.state.boot, item.state.tick)
             return
         if not item.retained:
             lock.heard_at = self._now
-        was = lock.reported
-        if was is not None and (item.state.boot, item.state.tick) <= (was.boot, was.tick):
+        if not self._is_news(lock, item.state):
             return
         lock.reported = item.state
         self._move(lock, signal_of(item.state))
+
+    def _is_news(self, lock: LockWatch, state: LockState) -> bool:
+        was = lock.reported
+        return was is None or (state.boot, state.tick) > (was.boot, was.tick)
 
     def _move(self, lock: LockWatch, signal: LockSignal) -> None:
         was, lock.position = lock.position, move(lock.position, signal)
@@ -314,39 +340,50 @@ class Engine:
 
     @_take.register
     def _(self, item: HelloReceived) -> None:
-        self._emit(LockGreeted, item.command, "hello", lock=item.lock, hello=item.message.hex(), cause=item.command)
+        if item.command:  # a repeat, or one that nobody asked for
+            self._emit(LockGreeted, item.command, "hello", lock=item.lock, hello=item.message.hex(), cause=item.command)
 
     @_take.register
     def _(self, item: ResultReceived) -> None:
         lock = self.site.locks.get(item.lock)
         if lock is None:
             return
-        lock.heard_at = self._now
-        written = lock.written
         if item.result is None:
-            self._refused_on_air(lock, written)
+            lock.heard_at = self._now
+            self._refused_on_air(lock, lock.written)
             return
-        result, grant = item.result, item.result.cti.hex()
+        result, state = item.result, item.result.state
+        heard = (state.boot, state.tick, state.log_seq)
+        if heard <= lock.heard_result:  # repeated by the network: a grant used yesterday covers no opening today
+            return
+        lock.heard_at, lock.heard_result = self._now, heard
+        self._result(lock, result)
+        if self._is_news(lock, state):
+            lock.reported = state
+            self._move(lock, signal_of(state))
+
+    def _result(self, lock: LockWatch, result: LockResult) -> None:
+        grant = result.cti.hex()
         key = (lock.device, result.state.boot, result.log_head.hex(), result.code.name)
-        cause = written.command if written is not None and written.grant == grant else ""
+        mine = lock.written if lock.written is not None and lock.written.grant == grant else None
+        cause = mine.command if mine is not None else ""
         if result.code is ResultCode.PRESS_WANTED:
-            if written is not None:
+            if mine is not None:
                 later = self._now + self.site.timings.lock_press_s
-                lock.written = WrittenGrant(written.grant, written.kind, written.command, later)
+                lock.written = WrittenGrant(mine.grant, mine.kind, mine.command, later)
             self._emit(PressAwaited, *key, lock=lock.device, grant=grant, cause=cause)
             return
-        lock.written, lock.unconfirmed = None, False
+        if mine is not None:
+            lock.written, lock.unconfirmed = None, False
         if result.code in _OPENED:
-            kind = written.kind if written is not None else GrantKind(max(result.state.session, 1))
-            lock.used_grant, lock.used_kind = grant, kind
+            kind = mine.kind if mine is not None else GrantKind(max(result.state.session, 1))
+            if lock.position is not LockPosition.LOCKED or self._is_news(lock, result.state):
+                lock.used_grant, lock.used_kind = grant, kind
             self._emit(GrantUsed, *key, lock=lock.device, space=lock.space, grant=grant, kind=int(kind), cause=cause)
         elif result.code in _DID_NOT_ACT:
             self._emit(GrantFailed, *key, lock=lock.device, grant=grant, reason=result.code.name, cause=cause)
         elif result.code is ResultCode.ARMED:
             self._emit(LockArmed, *key, lock=lock.device, grant=grant, cause=cause)
-        if result.state != lock.reported:
-            lock.reported = result.state
-            self._move(lock, signal_of(result.state))
 
     def _refused_on_air(self, lock: LockWatch, written: WrittenGrant | None) -> None:
         """The air says only "no"; the reason follows from the lock's log (`LogReceived`)."""
@@ -356,7 +393,7 @@ class Engine:
         lock.position = move(lock.position, LockSignal.REFUSED)
         self._emit(
             GrantFailed,
-            written.grant,
+            written.command,
             "refused",
             lock=lock.device,
             grant=written.grant,
@@ -375,7 +412,6 @@ class Engine:
                 continue
             lock.log_seq = record.seq
             self._log(lock, record)
-        lock.log_known = True
 
     def _log(self, lock: LockWatch, record: LogRecord) -> None:
         key = (lock.device, record.seq)
@@ -394,9 +430,10 @@ class Engine:
         site, now = self.site, self._now
         if site.plan is not None and plan.version <= site.plan.version:
             if plan.version < site.plan.version:
-                self._emit(
-                    PlanRejected, plan.version, site.plan.version, version=plan.version, reason="older than the one applied"
-                )
+                self._reject(plan, "older than the one applied")
+            return
+        if wrong := self._unreadable(plan):
+            self._reject(plan, f"no limit of {wrong[0]} can be compared with {wrong[1]}")
             return
         first = site.plan is None
         site.plan = plan
@@ -406,20 +443,38 @@ class Engine:
             known = site.locks.setdefault(lock.device, LockWatch(lock.device, lock.space, now))
             if first and (grant := plan.used_grants.get(lock.device)):
                 known.used_grant, known.used_kind = grant, GrantKind.ENTRY
+            if (said := site.early.pop(lock.device, None)) is not None and known.reported is None:
+                known.reported = said
+                self._move(known, signal_of(said))
         for instrument in plan.instruments:
-            watch = site.instruments.get(instrument.device)
-            if watch is None or watch.space != instrument.space:
-                heard = now if watch is None else watch.heard_at
-                channels = {
-                    gas: Channel(rule, unit, site.limits.temperature_c)
-                    for gas, unit in instrument.channels.items()
-                    if (rule := site.limits.of(gas)) is not None
-                }
-                ledger = watch.ledger if watch else None
-                site.instruments[instrument.device] = InstrumentWatch(instrument.device, instrument.space, heard, channels)
-                if ledger is not None:
-                    site.instruments[instrument.device].ledger = ledger
+            self._bind(instrument)
         self._emit(PlanApplied, plan.version, version=plan.version)
+
+    def _reject(self, plan: Plan, reason: str) -> None:
+        applied = self.site.plan.version if self.site.plan is not None else 0
+        self._emit(PlanRejected, plan.version, applied, version=plan.version, reason=reason)
+
+    def _unreadable(self, plan: Plan) -> tuple[str, str] | None:
+        """Return the first (gas, unit) of a plan that has limits in a unit of no conversion: it could never be judged."""
+        pairs = ((gas, unit) for instrument in plan.instruments for gas, unit in instrument.channels.items())
+        return next(((g, u) for g, u in pairs if (rule := self.site.limits.of(g)) is not None and not rule.takes(u)), None)
+
+    def _bind(self, instrument: Instrument) -> None:
+        """Watch an instrument where it works now; over-range and its ledger go with it, its numbers do not."""
+        site, was = self.site, self.site.instruments.get(instrument.device)
+        rules = {gas: rule for gas in instrument.channels if (rule := site.limits.of(gas)) is not None}
+        units = {gas: instrument.channels[gas] for gas in rules}
+        if was is not None and was.space == instrument.space and {g: c.unit for g, c in was.channels.items()} == units:
+            return
+        heard = self._now if was is None else was.heard_at
+        watch = InstrumentWatch(instrument.device, instrument.space, heard, {})
+        for gas, rule in rules.items():
+            before = was.channels.get(gas) if was is not None else None
+            over = before is not None and before.over_range
+            watch.channels[gas] = Channel(rule, units[gas], site.limits.temperature_c, over_range=over)
+        if was is not None:
+            watch.ledger, watch.troubled = was.ledger, was.troubled
+        site.instruments[instrument.device] = watch
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -429,7 +484,7 @@ class Engine:
         if command.id in self._done:
             return
         reason = "command.expired" if self._now > command.exp else self._obey(command)
-        self._done = {k: v for k, v in self._done.items() if v[0] > self._now} | {command.id: (command.exp, reason is None)}
+        self._done = {k: v for k, v in self._done.items() if v[0] >= self._now} | {command.id: (command.exp, reason is None)}
         if reason is not None:
             self._emit(CommandRefused, command.id, reason, cause=command.id, reason=reason)
 
@@ -448,6 +503,8 @@ class Engine:
                 return None if command.lock in self.site.locks else "lock.unknown"
             case WriteGrant():
                 return self._write_grant(command)
+            case _:
+                assert_never(command)
 
     def _in_space(self, space: str, act: Callable[[SpaceWatch], None]) -> str | None:
         watch = self.site.spaces.get(space)
@@ -490,23 +547,29 @@ class Engine:
         return None
 
     def _record_entry(self, command: RecordEntry) -> str | None:
-        space, permit = self.site.spaces.get(command.space), self.site.permit_of(command.space)
-        if space is None or permit is None or permit.id != command.permit:
+        space = self.site.spaces.get(command.space)
+        if space is None:
             return "permit.unknown"
-        if command.person not in permit.entrants:
-            return "entry.not_on_permit"
-        if command.direction == "in" and space.evacuating:
-            return "entry.evacuating"
-        if refusal := space.occupancy.refuses(command.person, command.direction):
+        refusal = space.occupancy.refuses(command.person, command.direction)
+        # Whoever is counted in can be counted out, whatever has become of the permit.
+        if refusal is not None or command.direction == "in":
+            refusal = self._refuses_entry(space, command) or refusal
+        if refusal is not None:
             return refusal
         space.occupancy.record(command.person, command.direction, self._now)
         kind: type[Event] = PersonEntered if command.direction == "in" else PersonLeft
-        named = {"space": space.id, "permit": permit.id, "person": command.person, "source": "attendant"}
+        named = {"space": space.id, "permit": command.permit, "person": command.person, "source": "attendant"}
         self._emit(kind, command.id, command.direction, **named, cause=command.id)
-        if space.evacuating and space.occupancy.count == 0:
-            space.evacuating = False
-            self._emit(EvacuationCompleted, command.id, "all out", space=space.id, permit=permit.id, cause=command.id)
+        self._complete_evacuation(space, command.permit, command.id)
         return None
+
+    def _refuses_entry(self, space: SpaceWatch, command: RecordEntry) -> str | None:
+        permit = self.site.permit_of(space.id)
+        if permit is None or permit.id != command.permit:
+            return "permit.unknown"
+        if command.person not in permit.entrants:
+            return "entry.not_on_permit"
+        return "entry.evacuating" if command.direction == "in" and space.evacuating else None
 
     def _write_grant(self, command: WriteGrant) -> str | None:
         lock = self.site.locks.get(command.lock)

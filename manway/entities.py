@@ -233,6 +233,13 @@ class Instrument(msgspec.Struct, frozen=True):
     calibration_due: float = 0.0
 
 
+class SiteEntry(msgspec.Struct, frozen=True):
+    """A site of the ledger: the area of one gateway's engine; `name` maps language to text."""
+
+    id: str
+    name: dict[str, str]
+
+
 class Space(msgspec.Struct, frozen=True):
     """A confined space of the ledger. `name` maps language to text; depth in metres."""
 

@@ -21,6 +21,13 @@ def parse_grid(text: str, states: type[S], signals: type[G]) -> dict[tuple[S, G]
     Raises:
         ProfileInvalid: a state or signal is missing, doubled or unknown; a cell is empty.
     """
+    try:
+        return _parse(text, states, signals)
+    except ValueError as error:
+        raise ProfileInvalid(states.__name__, str(error)) from error
+
+
+def _parse(text: str, states: type[S], signals: type[G]) -> dict[tuple[S, G], S | None]:
     head, *rows = [line.split() for line in text.strip().splitlines()]
     columns = [signals(name) for name in head]
     if len(set(columns)) != len(signals) or [row[0] for row in rows] != [s.value for s in states]:

@@ -1,28 +1,43 @@
-"""The ledger of loss: for every device what was received, doubled and missing, by (boot, sequence number)."""
+"""The ledger of loss: for every device what was received, doubled and missing, by (boot, sequence number).
+
+Gaps are ranges, so that one frame with a wild number costs a row and not the memory of the process. A boot that was left
+does not come back: what still arrives of it is old, whatever it says (`pipeline.md` §4.2).
+"""
 
 import msgspec
 
 
-class DeviceLedger(msgspec.Struct):
-    """Counts of one device. `missing` maps a missing number of this boot to when the gap was seen (Unix seconds)."""
+class Gap(msgspec.Struct, frozen=True):
+    """Missing numbers `first` to `last` of the present boot, seen at `at` (Unix seconds)."""
 
-    boot: int = 0
+    first: int
+    last: int
+    at: float
+
+
+class DeviceLedger(msgspec.Struct):
+    """Counts of one device. `gaps` are those of the present boot that are not announced yet, the oldest first."""
+
+    boot: int | None = None
     highest: int = 0
     received: int = 0
     duplicate: int = 0
     lost: int = 0
-    missing: dict[int, float] = {}
+    gaps: list[Gap] = []
+    left: set[int] = set()
 
     def take(self, boot: int, seq: int, at: float) -> bool:
-        """Count one frame; return False when it was seen before and must not be judged again."""
+        """Count one frame; return False when it was seen before, or is of a boot that was left, and must not be judged."""
+        if boot in self.left:
+            self.duplicate += 1
+            return False
         if boot != self.boot:
-            self.lost += len(self.missing)
-            # Of the first boot ever seen nobody knows where it began; later boots count from 1.
-            self.boot, self.highest, self.missing = boot, 0 if self.boot else seq - 1, {}
+            self._begin(boot, seq)
         if seq > self.highest:
-            self.missing.update(dict.fromkeys(range(self.highest + 1, seq), at))
+            if seq > self.highest + 1:
+                self.gaps.append(Gap(self.highest + 1, seq - 1, at))
             self.highest = seq
-        elif self.missing.pop(seq, None) is None:
+        elif not self._fill(seq):
             self.duplicate += 1
             return False
         self.received += 1
@@ -30,23 +45,34 @@ class DeviceLedger(msgspec.Struct):
 
     def has(self, boot: int, seq: int) -> bool:
         """Say whether this frame was counted already, or belongs to an earlier boot."""
-        return boot != self.boot or (seq <= self.highest and seq not in self.missing)
+        if boot != self.boot:
+            return boot in self.left
+        return seq <= self.highest and not any(gap.first <= seq <= gap.last for gap in self.gaps)
 
     @property
     def missing_count(self) -> int:
         """How many numbers are missing, those of earlier boots and announced ones included."""
-        return self.lost + len(self.missing)
+        return self.lost + sum(gap.last - gap.first + 1 for gap in self.gaps)
 
-    def standing(self, before: float) -> list[tuple[int, int]]:
-        """Return the gaps seen before that time as (first, last), and count them as lost: each is announced once."""
-        old = sorted(seq for seq, at in self.missing.items() if at <= before)
-        for seq in old:
-            del self.missing[seq]
-        self.lost += len(old)
-        gaps: list[tuple[int, int]] = []
-        for seq in old:
-            if gaps and gaps[-1][1] == seq - 1:
-                gaps[-1] = (gaps[-1][0], seq)
-            else:
-                gaps.append((seq, seq))
-        return gaps
+    def standing(self, now: float, wait_s: float) -> list[Gap]:
+        """Return the gaps that have stood for `wait_s` at `now`, and count them as lost: each is announced once."""
+        old = [gap for gap in self.gaps if now >= gap.at + wait_s]
+        self.gaps = [gap for gap in self.gaps if now < gap.at + wait_s]
+        self.lost += sum(gap.last - gap.first + 1 for gap in old)
+        return old
+
+    def _begin(self, boot: int, seq: int) -> None:
+        # Of the first boot ever seen nobody knows where it began; later boots count from 1.
+        first_ever = self.boot is None
+        if self.boot is not None:
+            self.left.add(self.boot)
+        self.lost, self.gaps = self.missing_count, []
+        self.boot, self.highest = boot, seq - 1 if first_ever else 0
+
+    def _fill(self, seq: int) -> bool:
+        for i, gap in enumerate(self.gaps):
+            if gap.first <= seq <= gap.last:
+                rest = [Gap(gap.first, seq - 1, gap.at), Gap(seq + 1, gap.last, gap.at)]
+                self.gaps[i : i + 1] = [part for part in rest if part.first <= part.last]
+                return True
+        return False

@@ -1,8 +1,8 @@
 """A lock as the engine sees it: what was asked of it and what it *reports* are separate things (`domain.md` §4.4).
 
-Theory: the reported state follows the lock's own words only. Writing a grant makes it PENDING, not open; a missing report
-makes it UNKNOWN, which counts as open and unguarded. Whether an opening was allowed is not a state but a question asked of
-the grant that the lock itself said it used.
+Theory: the reported state follows the lock's own words only. Writing a grant makes a locked one PENDING, not open, and a
+refusal makes it locked again, as it last said; a missing report makes it UNKNOWN, which counts as open and unguarded.
+Whether an opening was allowed is not a state but a question asked of the grant that the lock itself said it used.
 """
 
 import enum
@@ -44,8 +44,8 @@ pending          =       locked  unknown   =           unlocked        open     
 unlocked         =       =       =         locked      =               open      jammed      unknown
 open             =       =       =         locked      closed_unlocked =         jammed      unknown
 closed_unlocked  =       =       =         locked      =               open      jammed      unknown
-jammed           pending =       =         locked      unlocked        open      =           unknown
-unknown          pending =       =         locked      unlocked        open      jammed      =
+jammed           =       =       =         locked      unlocked        open      =           unknown
+unknown          =       =       =         locked      unlocked        open      jammed      =
 """,
     LockPosition,
     LockSignal,
@@ -53,21 +53,18 @@ unknown          pending =       =         locked      unlocked        open     
 
 # Positions in which the opening does not keep people out.
 UNSECURED = frozenset({LockPosition.UNLOCKED, LockPosition.OPEN, LockPosition.CLOSED_UNLOCKED})
+_SEES = {
+    Bolt.LOCKED: LockSignal.SEES_LOCKED,
+    Bolt.RETRACTED: LockSignal.SEES_RETRACTED,
+    Bolt.JAMMED: LockSignal.SEES_JAMMED,
+}
 
 
 def signal_of(state: LockState) -> LockSignal:
     """Return what a reported state shows; an open door counts before any bolt."""
     if state.door is Door.OPEN:
         return LockSignal.SEES_OPEN
-    match state.bolt:
-        case Bolt.LOCKED:
-            return LockSignal.SEES_LOCKED
-        case Bolt.RETRACTED:
-            return LockSignal.SEES_RETRACTED
-        case Bolt.JAMMED:
-            return LockSignal.SEES_JAMMED
-        case Bolt.UNKNOWN | Bolt.MOVING:
-            return LockSignal.SEES_NOTHING
+    return _SEES.get(state.bolt, LockSignal.SEES_NOTHING)
 
 
 def move(position: LockPosition, signal: LockSignal) -> LockPosition:

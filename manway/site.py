@@ -14,13 +14,17 @@ from manway.permit import HOLDING, OPEN
 
 
 class InstrumentWatch(msgspec.Struct):
-    """One instrument. `heard_at` is when its newest frame came, or when we began to wait for one (Unix seconds)."""
+    """One instrument. `heard_at` is when its newest frame came, or when we began to wait for one (Unix seconds).
+
+    `troubled` from a fault or a silence until the next good frame.
+    """
 
     device: str
     space: str
     heard_at: float
     channels: dict[str, Channel]
     frame: Frame | None = None
+    troubled: bool = False
     ledger: DeviceLedger = msgspec.field(default_factory=DeviceLedger)
     lost: bool = False
 
@@ -35,7 +39,10 @@ class WrittenGrant(msgspec.Struct, frozen=True):
 
 
 class LockWatch(msgspec.Struct):
-    """One lock: reported position, and the grant the lock itself said it used."""
+    """One lock: reported position, and the grant the lock itself said it used.
+
+    `heard_result` is (boot, tick, log number) of its newest signed result: an older one is a repeat.
+    """
 
     device: str
     space: str
@@ -47,7 +54,7 @@ class LockWatch(msgspec.Struct):
     used_grant: str = ""
     used_kind: GrantKind | None = None
     log_seq: int = 0
-    log_known: bool = False
+    heard_result: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def unsecured(self) -> bool:
@@ -74,7 +81,8 @@ class Site(msgspec.Struct):
     instruments: dict[str, InstrumentWatch] = {}
     locks: dict[str, LockWatch] = {}
     spaces: dict[str, SpaceWatch] = {}
-    alarms: dict[tuple[str, str], Alarm] = {}
+    alarms: dict[tuple[str, str, str], Alarm] = {}  # (kind, object, space): an instrument may move, its alarm does not
+    early: dict[str, LockState] = {}  # what locks said before the plan that names them
 
     def permit_of(self, space: str) -> Permit | None:
         """Return the permit that holds a space now, the one people may be inside on first."""

@@ -227,7 +227,11 @@ def _g_handed_back(w: Witness) -> str | None:
         order = _in_order(w, _scene(scene), [("PersonLeft", {}), ("PermitFinished", {}), ("PermitClosed", {})])
         if order is not None:
             return f"{scene}: {order}"
-    return _in_order(w, _scene("path"), [("PermitClosed", {}), ("LockLocked", {})])
+        if (
+            order := _in_order(w, _scene(scene), [("PermitFinished", {}), ("LockLocked", {}), ("PermitClosed", {})])
+        ) is not None:
+            return f"{scene}: {order}"
+    return None
 
 
 STORY: dict[str, Callable[[Witness], str | None]] = {

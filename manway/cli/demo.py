@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -142,9 +142,12 @@ class Demo:
             self._processes["broker"].start()
             port, passwords = self._broker
             self._wait("broker", lambda: answers(port, "api", passwords["api"]))
-            for name in ("api", "gateway", "simulator"):
-                self._processes[name].start()
-            self._wait("api", self._answers)
+            self._processes["api"].start()
+            self._processes["gateway"].start()
+            self._wait("api", lambda: self._answers("healthz"))
+            # A broker takes and forgets what is published before anybody has subscribed: devices wait for the gateway.
+            self._wait("gateway", lambda: self._answers("readyz"))
+            self._processes["simulator"].start()
             yield
         finally:
             signal.signal(signal.SIGTERM, old)
@@ -187,15 +190,14 @@ class Demo:
             print(f"killing {name}", flush=True)  # noqa: T201  the command's own words
             self._processes[name].kill()
 
-    def _answers(self) -> bool:
+    def _answers(self, path: str) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/healthz", timeout=1) as answer:  # noqa: S310  our own loopback address
+            with urllib.request.urlopen(f"{self.url}/{path}", timeout=1) as answer:  # noqa: S310  our own loopback address
                 return bool(answer.status == 200)  # noqa: PLR2004  OK
         except OSError:
             return False
 
-    def _wait(self, name: str, ready: object) -> None:
-        assert callable(ready)  # noqa: S101  our own callers
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_S  # noqa: TID251  a command, not a rule
         while not ready():
             if (code := self._processes[name].died()) is not None or time.monotonic() > deadline:  # noqa: TID251  as above

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from api import audit, auth, store
 from manway.codec_ble import lock_id_of
-from manway.entities import GasTest, Lock, Permit, PermitState, Person, Signature, TestPoint
+from manway.entities import GasTest, Lock, Permit, PermitState, Person, Signature, SiteEntry, TestPoint
 from manway.ids import GrantKind, derived_id
 from manway.runtime.signing import load_or_make_key
 from manway.runtime.yard import Yard, YardSpace
@@ -29,6 +29,9 @@ def seed_records(path: Path, yard: Yard, lock_keys: dict[str, bytes], now: float
     hashes = {account: auth.hash_password(password) for account, password in passwords.items()}
     records = store.Records(path)
     with records.change() as db:
+        for site in yard.site:
+            entry = SiteEntry(site.id, {"zh-CN": site.name["zh"], "en": site.name["en"]})
+            store.put(db, "SiteEntry", site.id, entry, site=site.id)
         for person in yard.person:
             names = {"zh-CN": person.name["zh"], "en": person.name["en"]}
             store.put(db, "Person", person.id, Person(person.id, person.number, names, person.roles))

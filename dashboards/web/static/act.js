@@ -39,7 +39,10 @@ function uuid() {
   const b = crypto.getRandomValues(new Uint8Array(16));
   b[6] = (b[6] & 15) | 64;
   b[8] = (b[8] & 63) | 128;
-  return [...b].map((x) => x.toString(16).padStart(2, "0")).join("").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  return [...b]
+    .map((x) => x.toString(16).padStart(2, "0"))
+    .join("")
+    .replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 /**
@@ -88,7 +91,9 @@ function bodyOf(form) {
 }
 
 document.addEventListener("click", (event) => {
-  const button = /** @type {HTMLElement | null} */ (/** @type {Element} */ (event.target).closest("button[data-post], button[data-open]"));
+  const button = /** @type {HTMLElement | null} */ (
+    /** @type {Element} */ (event.target).closest("button[data-post], button[data-open]")
+  );
   if (!button || button.hasAttribute("data-hold")) return;
   if (button.dataset.post) return void run(button, button.dataset.post, JSON.parse(button.dataset.body ?? "{}"));
   const dialog = /** @type {HTMLDialogElement} */ (document.getElementById(button.dataset.open ?? ""));

@@ -39,7 +39,9 @@ function loudest(state) {
   const loud = model.alarms.filter((/** @type {any} */ a) => LOUD.includes(a.state)).map((/** @type {any} */ a) => a.priority);
   const worst = Math.min(9, ...loud);
   if (worst <= 2) return worst;
-  return state === "stale" || document.querySelector(".site.lost") || document.documentElement.classList.contains("unsupervised") ? 9 : 0;
+  return state === "stale" || document.querySelector(".site.lost") || document.documentElement.classList.contains("unsupervised")
+    ? 9
+    : 0;
 }
 
 /** Lays the next second of sound; called by every tick and twice a second. @param {string} state */
@@ -59,7 +61,11 @@ function sound(state) {
 async function startWatch() {
   audio ??= new AudioContext();
   dialog.close();
-  await Promise.allSettled([audio.resume(), navigator.wakeLock?.request("screen"), document.documentElement.requestFullscreen?.()]);
+  await Promise.allSettled([
+    audio.resume(),
+    navigator.wakeLock?.request("screen"),
+    document.documentElement.requestFullscreen?.(),
+  ]);
   sound("wait");
 }
 

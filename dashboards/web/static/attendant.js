@@ -19,7 +19,10 @@ hooks.derive.push((m) => {
   m.next = next === "vent" && one.lock.position === "locked" ? "prep" : next; // the law's order: open, ventilate, test, enter
   m.venting = one.ventilation.started_at !== null;
   m.why_enter = one.can.enter.ok ? "" : one.can.enter.why;
-  m.whys = ACTIONS.filter((a) => a !== "enter" && !one.can[a].ok && one.can[a].why).map((a) => ({ name: text(`can.${a}`), why: one.can[a].why }));
+  m.whys = ACTIONS.filter((a) => a !== "enter" && !one.can[a].ok && one.can[a].why).map((a) => ({
+    name: text(`can.${a}`),
+    why: one.can[a].why,
+  }));
 });
 
 let kind = "PREP";
@@ -29,7 +32,15 @@ function showChecks(results, note) {
   const sorted = [...results].sort((a, b) => RANK.indexOf(a.outcome) - RANK.indexOf(b.outcome));
   const ready = results.length > 0 && count("failed") === 0;
   const title = text(kind === "PREP" ? "unlock.prep" : "unlock.entry");
-  bind(byId("unlock"), { title, note, ready, results: sorted, failed: count("failed"), passed: count("passed"), unseen: count("not_checked") });
+  bind(byId("unlock"), {
+    title,
+    note,
+    ready,
+    results: sorted,
+    failed: count("failed"),
+    passed: count("passed"),
+    unseen: count("not_checked"),
+  });
 }
 
 document.addEventListener("click", async (event) => {
@@ -42,7 +53,7 @@ document.addEventListener("click", async (event) => {
   try {
     const response = await fetch(`/api/v1/permits/${model.one.id}/checks?kind=${kind}`);
     const answer = await response.json();
-    showChecks(answer.results ?? [], response.ok ? "" : answer.detail ?? text("undelivered"));
+    showChecks(answer.results ?? [], response.ok ? "" : (answer.detail ?? text("undelivered")));
   } catch {
     showChecks([], text("undelivered"));
   }
@@ -85,7 +96,11 @@ byId("test-open").addEventListener("click", () => {
   const { test, gases } = model.one;
   const unit = (/** @type {string} */ gas) => gases.find((/** @type {any} */ g) => g.gas === gas)?.unit ?? "";
   points = test.distances.map((/** @type {number} */ distance, /** @type {number} */ n) => ({
-    n, distance, dwell: test.dwell_s[n], began: 0, took: 0,
+    n,
+    distance,
+    dwell: test.dwell_s[n],
+    began: 0,
+    took: 0,
     fields: test.gases.map((/** @type {string} */ gas) => ({ id: `p${n}-${gas}`, gas, unit: unit(gas) })),
   }));
   byId("test").querySelector("form")?.reset();
@@ -106,10 +121,13 @@ byId("test-go").addEventListener("click", async (event) => {
   byId("test-error").textContent = text("dwell.first");
   if (waiting || !dialog.querySelector("form")?.reportValidity()) return;
   const body = points.map((p) => ({
-    distance_m: p.distance, dwell_s: Math.round(p.took * 10) / 10,
+    distance_m: p.distance,
+    dwell_s: Math.round(p.took * 10) / 10,
     readings: Object.fromEntries(p.fields.map((f) => [f.gas, Number(/** @type {HTMLInputElement} */ (byId(f.id)).value)])),
   }));
-  const answer = await run(/** @type {HTMLElement} */ (event.currentTarget), `/api/v1/permits/${model.one.id}/gas-tests`, { points: body });
+  const answer = await run(/** @type {HTMLElement} */ (event.currentTarget), `/api/v1/permits/${model.one.id}/gas-tests`, {
+    points: body,
+  });
   if (answer?.state !== "done") return;
   dialog.close();
   if (answer.body?.failures?.length) refuse({ state: "refused", title: text("test.failed"), failures: answer.body.failures });

@@ -69,8 +69,12 @@ function put({ el, kind, name }, value) {
 /** Writes text; the digits of a gas formula stand low. @param {Element} el @param {string} words */
 function write(el, words) {
   if (!CHEMICAL.test(words)) return void (el.textContent = words);
-  const parts = words.split(CHEMICAL).flatMap((part, i) => (i % 2 ? part.split(/(\d)/) : [part]).map((bit) => ({ low: i % 2 && /^\d$/.test(bit), bit })));
-  el.replaceChildren(...parts.map(({ low, bit }) => (low ? Object.assign(document.createElement("sub"), { textContent: bit }) : bit)));
+  const parts = words
+    .split(CHEMICAL)
+    .flatMap((part, i) => (i % 2 ? part.split(/(\d)/) : [part]).map((bit) => ({ low: i % 2 && /^\d$/.test(bit), bit })));
+  el.replaceChildren(
+    ...parts.map(({ low, bit }) => (low ? Object.assign(document.createElement("sub"), { textContent: bit }) : bit)),
+  );
 }
 
 /** @param {string} path @param {Scope} scope */

@@ -25,7 +25,7 @@ function limits(u) {
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
   ctx.clip();
-  Object.assign(ctx, { font: `${12 * ratio}px ${getComputedStyle(box).fontFamily}`, textAlign: "left", textBaseline: "bottom" });
+  ctx.font = `${12 * ratio}px ${getComputedStyle(box).fontFamily}`;
   for (const { level, side, value } of shown?.limits ?? []) {
     const y = u.valToPos(value, "y", true);
     const below = side === "below";
@@ -41,7 +41,10 @@ function limits(u) {
     ctx.moveTo(bbox.left, y);
     ctx.lineTo(bbox.left + bbox.width, y);
     ctx.stroke();
-    ctx.fillText(`${below ? "<" : "≥"} ${value} ${text(`limit.${level}`)}`, bbox.left + 6 * ratio, y - 2 * ratio);
+    const [right, under] = [level === "pre", below || y - bbox.top < 16 * ratio];
+    Object.assign(ctx, { textAlign: right ? "right" : "left", textBaseline: under ? "top" : "bottom" });
+    const [x, lift] = [right ? bbox.left + bbox.width - 6 * ratio : bbox.left + 6 * ratio, (under ? 2 : -2) * ratio];
+    ctx.fillText(`${below ? "<" : side === "over" ? ">" : "≥"} ${value} ${text(`limit.${level}`)}`, x, y + lift);
   }
   ctx.restore();
 }
@@ -59,8 +62,14 @@ function draw(data) {
   shown = data;
   const ink = token("--ink");
   const size = { width: box.clientWidth, height: Math.max(200, Math.min(320, box.clientWidth * 0.42)) };
-  const axis = { stroke: token("--dim"), grid: { stroke: token("--line"), width: 0.5 }, ticks: { show: false }, font: "12px system-ui" };
-  const hour = (/** @type {number} */ at) => new Date(at * 1000).toLocaleTimeString(document.documentElement.lang, { hour: "2-digit", minute: "2-digit", hour12: false });
+  const axis = {
+    stroke: token("--dim"),
+    grid: { stroke: token("--line"), width: 0.5 },
+    ticks: { show: false },
+    font: "12px system-ui",
+  };
+  const hour = (/** @type {number} */ at) =>
+    new Date(at * 1000).toLocaleTimeString(document.documentElement.lang, { hour: "2-digit", minute: "2-digit", hour12: false });
   plot?.destroy();
   plot = new uPlot(
     {
@@ -68,8 +77,16 @@ function draw(data) {
       legend: { show: false },
       cursor: { show: false },
       scales: { y: { range } },
-      axes: [{ ...axis, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map(hour) }, { ...axis, label: data.unit.replace("m3", "m³"), labelFont: "12px system-ui", labelSize: 20, size: 44 }],
-      series: [{}, { stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } }, { stroke: ink, width: 2, points: { show: false } }],
+      axes: [
+        { ...axis, size: 26, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map(hour) },
+        { ...axis, label: data.unit.replace("m3", "m³"), labelFont: "12px system-ui", labelSize: 20, size: 44 },
+      ],
+      series: [
+        {},
+        { stroke: "transparent", points: { show: false } },
+        { stroke: "transparent", points: { show: false } },
+        { stroke: ink, width: 2, points: { show: false } },
+      ],
       bands: [{ series: [2, 1], fill: `${ink}2e` }],
       hooks: { drawAxes: [limits] },
     },
@@ -83,7 +100,13 @@ async function load() {
   const { device, gas, from, to } = curve();
   if (!device) return;
   const [start, end] = [from ?? now - 1800, to ?? now];
-  const query = new URLSearchParams({ device, gas, from: start.toFixed(0), to: end.toFixed(0), step: String(Math.max(1, Math.ceil((end - start) / POINTS))) });
+  const query = new URLSearchParams({
+    device,
+    gas,
+    from: start.toFixed(0),
+    to: end.toFixed(0),
+    step: String(Math.max(1, Math.ceil((end - start) / POINTS))),
+  });
   const response = await fetch(`/api/v1/spaces/${curve().space}/telemetry?${query}`).catch(() => null);
   if (response?.ok) draw(await response.json());
 }

@@ -36,7 +36,14 @@ function clock(at, more = {}) {
   return new Date(at * 1000).toLocaleTimeString(env.lang, { hour: "2-digit", minute: "2-digit", hour12: false, ...more });
 }
 
-const marks = new Map(/** @type {[unknown, string][]} */ ([[true, "✓"], ["passed", "✓"], [false, "✕"], ["failed", "✕"]]));
+const marks = new Map(
+  /** @type {[unknown, string][]} */ ([
+    [true, "✓"],
+    ["passed", "✓"],
+    [false, "✕"],
+    ["failed", "✕"],
+  ]),
+);
 /** @param {(v: any) => any} f */
 const known = (f) => (/** @type {any} */ v) => (v === null || v === undefined ? "—" : f(v));
 
@@ -58,6 +65,9 @@ export const formats = {
   int: known((v) => v.toLocaleString(env.lang)),
   pct: known((v) => `${v} %`),
   list: (v) => (v ?? []).join(env.lang === "en" ? ", " : "、"),
+  lead: (v) => (v ?? "").split(" · ")[0],
+  rest: (v) => (v ?? "").split(" · ").slice(1).join(" · "),
+  dash: (v) => v || "—",
   tick: (v) => (v ? "✓" : "○"),
   tickword: (v) => text(v ? "tick.done" : "tick.open"),
   mark: (v) => marks.get(v) ?? "?",

@@ -44,7 +44,8 @@ function strikeOld() {
   }
   /** @param {string} site */
   const silent = (site) => gateways.has(site) && (gateways.get(site) ?? Infinity) + sinceTick() * 1000 > GATEWAY_MS + 1000;
-  for (const el of document.querySelectorAll("[data-site]")) el.classList.toggle("lost", silent(el.getAttribute("data-site") ?? ""));
+  for (const el of document.querySelectorAll("[data-site]"))
+    el.classList.toggle("lost", silent(el.getAttribute("data-site") ?? ""));
   html.classList.toggle("unsupervised", gateways.size > 0 && [...gateways.keys()].every(silent));
 }
 
@@ -95,7 +96,8 @@ function beat() {
   for (const tick of hooks.tick) tick(state);
 }
 
-for (const back of document.querySelectorAll("input[name=back]")) /** @type {HTMLInputElement} */ (back).value = location.pathname + location.search;
+for (const back of document.querySelectorAll("input[name=back]"))
+  /** @type {HTMLInputElement} */ (back).value = location.pathname + location.search;
 Object.assign(model, page.data, { banner: page.banner });
 refresh();
 setInterval(beat, 500);

@@ -1,0 +1,258 @@
+"""GET routes as a table: what each shows; the edge (`api.routes`) is the same for all of them."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import sqlalchemy as sa
+
+from api import desk, store, views
+from api.http import Problem
+from api.office import Office
+from api.texts import failure_row, text
+from manway.checks import Outcome
+from manway.entities import Permit, Person
+from manway.errors import Failure, StoreUnavailable
+from manway.events import AnyEvent, GrantRefused
+from manway.ids import GrantKind
+from manway.limits import Limit
+from manway.runtime.telemetry import TelemetryStore
+
+Row = dict[str, object]
+_MOST = 500
+_CURVE_S = 3600  # an hour of seconds is all a curve can show
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look: a consistent read, who looks, in which language, with the path's and query's arguments."""
+
+    db: sa.Connection
+    office: Office
+    telemetry: TelemetryStore
+    by: Person
+    lang: str
+    args: dict[str, str]
+
+    @property
+    def view(self) -> views.View:
+        """The view models in the reader's language."""
+        return views.View(self.office, self.db, self.by, self.lang)
+
+    def number(self, name: str, otherwise: float) -> float:
+        """Return a numeric argument.
+
+        Raises:
+            Problem: it is no number.
+        """
+        try:
+            return float(self.args.get(name) or otherwise)
+        except ValueError as error:
+            raise Problem(422, "invalid") from error
+
+
+def _items(rows: list[object]) -> Row:
+    return {"items": rows, "next": None}
+
+
+def _me(look: Look) -> Row:
+    return {"id": look.by.id, "name": look.by.name, "roles": look.by.roles}
+
+
+def _limits(look: Look) -> Row:
+    limits = look.office.limits
+    gases = [{"gas": g.name, "unit": g.unit, "limits": [_limit(x) for x in g.limit]} for g in limits.gas]
+    return {"profile": limits.profile, "version": limits.version, "note": limits.note, "gases": gases}
+
+
+def _events(look: Look) -> Row:
+    after, most = int(look.number("after", 0)), int(max(1, min(look.number("limit", 200), _MOST)))
+    rows = store.events(look.db, lambda c: c.c.seq > after, most=most)
+    view = look.view
+    return {"items": [event_row(view, seq, e) for seq, e in rows], "next": rows[-1][0] if len(rows) == most else None}
+
+
+def _spaces(look: Look) -> Row:
+    return {"items": views.wall(look.view)["tiles"], "next": None}
+
+
+def _alarms(look: Look) -> Row:
+    return {"items": views.wall(look.view)["alarms"], "next": None}
+
+
+def _permits(look: Look) -> Row:
+    return _items([permit_row(p) for p in store.permits(look.db)])
+
+
+def _permit(look: Look) -> Row:
+    return permit_row(desk.permit_of(look.db, look.args["permit"]))
+
+
+def _preparation(look: Look) -> Row:
+    permit = desk.permit_of(look.db, look.args["permit"])
+    return views.preparation(look.office, desk.space_of(look.db, permit.space))
+
+
+def _gases(look: Look) -> Row:
+    rows: list[object] = [*look.view.gases(desk.space_of(look.db, look.args["space"]))]
+    return _items(rows)
+
+
+def _checks(look: Look) -> Row:
+    kind = look.args.get("kind", "ENTRY")
+    if kind not in ("PREP", "ENTRY"):
+        raise Problem(422, "invalid")
+    results = desk.check(look.db, look.office, look.by, look.args["permit"], GrantKind[kind])
+    order = {Outcome.FAILED: 0, Outcome.NOT_CHECKED: 1, Outcome.PASSED: 2}
+    rows = [
+        {
+            "check": r.check,
+            "clause": r.clause,
+            "title": text(look.lang, f"check.{r.check}"),
+            "outcome": r.outcome.value,
+            "failures": [failure_row(look.lang, f) for f in r.failures],
+        }
+        for r in sorted(results, key=lambda r: order[r.outcome])
+    ]
+    return {"results": rows}
+
+
+def _telemetry(look: Look) -> Row:
+    space, device = desk.space_of(look.db, look.args["space"]), look.args.get("device", "")
+    if device not in {i.device for i in look.office.pictures.instruments_of(space)}:
+        raise Problem(404, "not_found")
+    now = look.office.now()
+    span = (look.number("from", now - _CURVE_S), look.number("to", now))
+    step = int(look.number("step", 0)) or None
+    return _series(look.office, look.telemetry, device, look.args.get("gas", ""), span, step)
+
+
+def _ledger(look: Look) -> Row:
+    """Return what the engine counted beside what the store really holds, frame by frame."""
+    rows: list[object] = []
+    for i in look.office.pictures.instruments_of(desk.space_of(look.db, look.args["space"])):
+        kept = look.telemetry.ledger(i.device, 0, int(look.office.now() * 1000) + 60_000)
+        rows.append(
+            {
+                "device": i.device,
+                "received": i.received,
+                "duplicate": i.duplicate,
+                "missing": i.missing,
+                "stored": kept.received,
+                "stored_missing": sum(m.last - m.first + 1 for m in kept.missing),
+                "stored_twice": kept.doubled,
+                "torn": kept.torn,
+            }
+        )
+    return _items(rows)
+
+
+def _command(look: Look) -> Row:
+    return command_row(look.db, look.args["command"], look.by, look.lang)
+
+
+READS: dict[str, Callable[[Look], Row]] = {
+    "GET /api/v1/me": _me,
+    "GET /api/v1/commands/{command}": _command,
+    "GET /api/v1/limits": _limits,
+    "GET /api/v1/events": _events,
+    "GET /api/v1/spaces": _spaces,
+    "GET /api/v1/spaces/{space}/telemetry": _telemetry,
+    "GET /api/v1/spaces/{space}/ledger": _ledger,
+    "GET /api/v1/spaces/{space}/gases": _gases,
+    "GET /api/v1/alarms": _alarms,
+    "GET /api/v1/permits": _permits,
+    "GET /api/v1/permits/{permit}": _permit,
+    "GET /api/v1/permits/{permit}/checks": _checks,
+    "GET /api/v1/permits/{permit}/preparation": _preparation,
+}
+
+
+def _limit(limit: Limit) -> Row:
+    return {name: getattr(limit, name) for name in ("level", "side", "value", "clause", "status")}
+
+
+def permit_row(p: Permit) -> Row:
+    """Return a permit as the API shows it: people as ids."""
+    return {
+        "id": p.id, "number": p.number, "drill": p.drill, "site": p.site, "space": p.space, "work": p.work, "state": p.state.value,
+        "requester": p.requester, "supervisor": p.supervisor, "attendant": p.attendant, "tester": p.tester,
+        "entrants": p.entrants, "instruments": p.instruments, "start": p.start, "end": p.end,
+        "approved": [s.person for s in p.signatures if s.step == "approver"],
+        "ventilated_at": p.ventilated_at, "test_passed": p.gas_test.passed if p.gas_test else None,
+    }  # fmt: skip
+
+
+def event_row(view: views.View, seq: int, value: AnyEvent) -> Row:
+    """Return an event of the log with its sentence in the reader's language."""
+    name = type(value).__name__
+    dotted = re.sub(r"(?<!^)(?=[A-Z])", ".", name).lower()
+    return {
+        "seq": seq,
+        "id": value.id,
+        "type": dotted,
+        "v": 1,
+        "at": value.at,
+        "site": value.site,
+        "space": getattr(value, "space", ""),
+        "cause": value.cause,
+        "priority": int(getattr(value, "priority", 0)),
+        "text": view.sentence(value),
+        "data": msgspec.to_builtins(value),
+    }
+
+
+def command_row(db: sa.Connection, command: str, person: Person, lang: str) -> Row:
+    """Return how far a command has come; only who gave it may ask."""
+    row = db.execute(sa.select(store.command).where(store.command.c.id == command)).one_or_none()
+    if row is None or row.by != person.id:
+        raise Problem(404, "not_found")
+    if row.state == "done" or row.root != command:
+        state = row.state
+    else:
+        related = db.execute(sa.select(store.command.c.state).where(store.command.c.root == command)).scalars().all()
+        state = next((s for s in ("refused", "timed_out", "pending") if s in related), "done")
+    failures: list[Failure] = []
+    for _, event in store.events(db, lambda c: (c.c.cause == command) & (c.c.type == "GrantRefused")):
+        if isinstance(event, GrantRefused):
+            failures = event.failures
+    reason = text(lang, f"reason.{row.result}") if state == "refused" and row.result else ""
+    return {
+        "id": command,
+        "state": state,
+        "text": reason or text(lang, f"command.{state}"),
+        "result": row.result,
+        "failures": [failure_row(lang, f) for f in failures],
+    }
+
+
+def _series(
+    office: Office, telemetry: TelemetryStore, device: str, gas: str, span: tuple[float, float], step: int | None
+) -> Row:
+    rule = office.limits.of(gas)
+    if rule is None:
+        raise Problem(404, "not_found")
+    start, end = span
+    if step is None and end - start > _CURVE_S:
+        step = max(1, int((end - start) / 1800))
+    try:
+        found = telemetry.series(device, gas, int(start * 1000), int(end * 1000), step)
+    except ValueError as error:
+        raise Problem(422, "invalid") from error
+    except StoreUnavailable as error:
+        raise Problem(503, "store_away") from error
+    unit = "ppm" if rule.unit == "mg/m3" else rule.unit
+
+    def column(values: list[float]) -> list[float | None]:
+        return [None if math.isnan(v) else round(rule.in_unit(v, unit, office.limits.temperature_c), 3) for v in values]
+
+    return {
+        "t": [t / 1000 for t in found.t.tolist()],
+        "lo": column(found.lo.tolist()),
+        "hi": column(found.hi.tolist()),
+        "mean": column(found.mean.tolist()),
+        "unit": rule.unit.replace("m3", "m³"),
+        "limits": [{"level": x.level, "side": x.side, "value": x.value} for x in rule.limit],
+    }

@@ -1,0 +1,22 @@
+#!/bin/sh
+# The static gate; every line fails the whole. `--fix` formats, applies safe fixes and regenerates tables in the docs.
+set -eu
+bin=.venv/bin
+generated="README.md docs/alarms.md docs/checks.md docs/events.md docs/limits.md docs/rights.md docs/settings.md docs/states.md docs/topics.md"
+if [ "${1:-}" = --fix ]; then
+    $bin/ruff check --fix --quiet .
+    $bin/ruff format --quiet .
+    # shellcheck disable=SC2086
+    $bin/python -m cogapp -r $generated
+fi
+$bin/ruff check .
+$bin/ruff format --check --quiet .
+$bin/mypy
+$bin/lint-imports
+$bin/vulture
+$bin/deptry .
+$bin/typos
+# shellcheck disable=SC2086
+$bin/python -m cogapp --check $generated
+$bin/validate-pyproject pyproject.toml
+printf 'check passed\n'

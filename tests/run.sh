@@ -1,0 +1,19 @@
+#!/bin/sh
+# Everything that proves Manway: real servers are installed here when they are missing and we may install them.
+set -eu
+bin=.venv/bin
+wanted=""
+command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || wanted="$wanted mosquitto"
+command -v chromium >/dev/null 2>&1 || wanted="$wanted chromium fonts-noto-cjk"
+if [ -n "$wanted" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        printf 'Installing%s\n' "$wanted"
+        apt-get update -qq
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >/dev/null
+    else
+        printf 'Not installed, their tests will be skipped:%s\n' "$wanted" >&2
+    fi
+fi
+$bin/python -m tests.kit.influx || printf 'No influxd could be had; its tests will be skipped.\n' >&2
+exec $bin/python -m pytest "$@"

@@ -1,0 +1,125 @@
+"""A gateway that dies at any moment and reads its journal again knows what it knew and says what it said."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from manway.engine import Engine
+from manway.entities import Bolt, Door, ResultCode
+from manway.events import Event
+from manway.ids import GrantKind, Status
+from manway.inputs import AnyInput, FrameReceived
+from tests.kit.builders import LIMITS, TIMINGS, Bench, a_frame, a_lock_state
+from tests.kit.clock import EPOCH
+
+Journal = list[tuple[float, list[AnyInput]]]
+
+
+def a_bad_day() -> Bench:
+    """Entry on a grant, gas, evacuation, silence, a hatch opened by night, alarms acknowledged, reset and repeated."""
+    bench = Bench()
+    desk = bench.desk
+    bench.give(desk.check_in())
+    bench.open_by_grant(GrantKind.ENTRY, at=1)
+    bench.lock(a_lock_state(Bolt.RETRACTED, door=Door.OPEN), at=2)
+    bench.give(desk.enter("ann", EPOCH + 3), desk.enter("bob", EPOCH + 3), at=3)
+    bench.breathe(4, 10)
+    bench.read(11, h2s_ppm=8.0)
+    gas = bench.alarm_id("GAS_LOW", "gas-1/H2S")
+    bench.give(desk.acknowledge(gas, EPOCH + 12), at=12)
+    bench.give(desk.leave("ann", EPOCH + 13), at=13)
+    bench.read(14, statuses={"LEL": Status.OVER})
+    bench.wait(40)
+    bench.give(desk.leave("bob", EPOCH + 41), at=41)
+    bench.breathe(42, 80)
+    bench.give(desk.reset(gas, EPOCH + 81, by="attendant"), at=81)
+    bench.give(desk.reset(gas, EPOCH + 82, by="manager"), at=82)
+    bench.lock(a_lock_state(), at=83)
+    bench.give(desk.write_grant(GrantKind.PREP, EPOCH + 84), at=84)
+    bench.wait(100)
+    bench.lock(a_lock_state(Bolt.RETRACTED, door=Door.OPEN), at=101)
+    bench.lock(a_lock_state(), at=102)
+    bench.give(bench.result(ResultCode.PRESS_WANTED, state=a_lock_state()), at=103)
+    bench.give(FrameReceived(a_frame(3, at=EPOCH + 110, boot=8)), at=110)
+    bench.wait(400)
+    return bench
+
+
+def resumed(journal: Journal, end: float) -> tuple[Engine, list[Event]]:
+    engine = Engine("yard", LIMITS, TIMINGS)
+    events = [event for at, items in journal for event in engine.receive(items, at)]
+    return engine, events + engine.advance(end)
+
+
+def picture(engine: Engine) -> bytes:
+    """Everything the engine knows, as bytes: dictionaries keep their order, so equal means equal in every detail."""
+    site = engine.site
+    return msgspec.json.encode(
+        [
+            list(site.alarms.values()),
+            site.instruments,
+            site.locks,
+            site.spaces,
+            engine.next_deadline(),
+            engine.refuses_grant("n01"),
+        ],
+        order="deterministic",
+    )
+
+
+def test_a_restart_at_every_event_keeps_acknowledgement_and_latch() -> None:
+    """Kill after every input, replay what the journal has, go on: same events, same ids, same picture."""
+    day = a_bad_day()
+    end = day.engine.now
+    for index in range(len(day.journal) + 1):
+        before, after = day.journal[:index], day.journal[index:]
+        engine, events = resumed(before, before[-1][0] if before else 0.0)
+        for at, items in after:
+            events += engine.receive(items, at)
+        events += engine.advance(end)
+        assert [e.id for e in events] == [e.id for e in day.events], f"killed before input {index}"
+        assert picture(engine) == picture(day.engine), f"killed before input {index}"
+
+
+def test_the_day_was_worth_replaying() -> None:
+    """Every kind of thing the engine can say about gas, people, locks and alarms happens in it."""
+    said = {type(event).__name__ for event in a_bad_day().events}
+    assert said >= {
+        "AlarmRaised",
+        "AlarmRepeated",
+        "AlarmReturned",
+        "AlarmAcknowledged",
+        "AlarmReset",
+        "CommandRefused",
+        "DeviceRestarted",
+        "EvacuationOrdered",
+        "EvacuationCompleted",
+        "FramesMissed",
+        "GrantRefused",
+        "GrantUsed",
+        "InstrumentFaulted",
+        "InstrumentLost",
+        "PersonEntered",
+        "PersonLeft",
+        "PressAwaited",
+    }
+
+
+@pytest.mark.parametrize("repeat", [lambda at: at, lambda at: at + 500.0], ids=["at once", "after the end"])
+def test_what_the_broker_delivers_again_after_a_restart_changes_nothing_and_repeats_no_act(
+    repeat: Callable[[float], float],
+) -> None:
+    """The last batch was journaled and not acknowledged: it comes again, at once or much later."""
+    day = a_bad_day()
+    for index in range(1, len(day.journal) + 1):
+        at, items = day.journal[index - 1]
+        again = max(repeat(at), at)
+        plain, _ = resumed(day.journal[:index], again)
+        doubled, _ = resumed(day.journal[:index], again)
+        doubled.receive(items, again)
+        doubled.advance(again)
+        for one, two in zip(plain.site.spaces.values(), doubled.site.spaces.values(), strict=True):
+            assert one.occupancy == two.occupancy
+        assert [a.id for a in plain.site.alarms.values()] == [a.id for a in doubled.site.alarms.values()]
+        assert [a.state for a in plain.site.alarms.values()] == [a.state for a in doubled.site.alarms.values()]
