@@ -47,7 +47,7 @@ class Guesses:
     def wait_s(self, account: str, now: float) -> float:
         """Return how long this account must wait before the next try."""
         count, at = self._failed[account]
-        delay = 0.0 if count < _QUICK_TRIES else min(2.0 ** (count - _QUICK_TRIES), _LONGEST_DELAY_S)
+        delay = 0.0 if count < _QUICK_TRIES else min(2.0 ** min(count - _QUICK_TRIES, 10), _LONGEST_DELAY_S)
         return max(0.0, at + delay - now)
 
     def note(self, account: str, now: float, *, right: bool) -> None:

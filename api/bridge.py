@@ -52,11 +52,20 @@ from manway.topics import parse, root
 
 _log = structlog.get_logger("bridge")
 _RESEND_S = 2.0
+_ENGINE_STANDS_S = 5.0  # `trust.md` 7.2
 _VOIDING = ("GAS_LOW", "GAS_HIGH", "OVER_RANGE")
 
 
 def _call(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
     loop.call_soon_threadsafe(wake)
+
+
+def _raw(digits: str) -> bytes:
+    """Return the bytes behind hex digits, none when there are no digits: the signer then refuses the hello."""
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        return b""
 
 
 class Bridge:
@@ -88,6 +97,8 @@ class Bridge:
                     await self._take(message)
                 except DecodeRejected as error:
                     _log.warning("message rejected", source=error.source, reason=error.reason)
+                except RecursionError:
+                    _log.warning("message rejected", source=message.topic, reason="nested too deeply")
             await batch.ack()
 
     async def _take(self, message: Message) -> None:
@@ -95,15 +106,18 @@ class Bridge:
         match address.name:
             case "gw/heartbeat":
                 beat = decode(message.payload, Heartbeat, message.topic)
-                if not beat.down and not message.retained:
+                # A pulse without a working engine behind it is none (`trust.md` 7.2).
+                if not beat.down and not message.retained and beat.engine_age_s <= _ENGINE_STANDS_S:
                     pictures.heard_at[address.site] = now
             case "gw/state":
                 state = decode(message.payload, SiteState, message.topic)
-                pictures.state[address.site] = state
-                if not message.retained:
-                    pictures.heard_at[address.site] = now
+                if state.site != address.site:
+                    raise DecodeRejected(message.topic, f"the picture is of {state.site[:32]}")
+                pictures.take(state)  # no sign of life: it may have waited in the broker; the heartbeat never does
             case "gw/event":
                 batch = decode(message.payload, EventBatch, message.topic)
+                if foreign := {e.site for e in batch.e} - {address.site}:
+                    raise DecodeRejected(message.topic, f"events of {', '.join(sorted(foreign))[:96]}")
                 seq = await self._run(lambda: self._commit(batch))
                 await self._bus.publish(f"{root(address.site)}api/ack", encode(Acknowledgement(batch.jid, seq)), qos=0)
                 self._spread()
@@ -154,7 +168,7 @@ class Bridge:
         self._settle(db, event)
 
     def _shift(self, db: sa.Connection, space: str, signal: PermitSignal, states: set[PermitState], event: Event) -> None:
-        for permit in store.permits(db, space=space):
+        for permit in store.permits(db, space=space, site=event.site):
             if permit.state in states:
                 desk.shift(db, self._office, permit, signal, by="", cause=event.id)
 
@@ -169,7 +183,7 @@ class Bridge:
         row = db.execute(sa.select(table.c.root).where(table.c.id == event.cause)).scalar()
         if row is None:
             return
-        related = (table.c.root == row) & (table.c.state == "pending")
+        related = (table.c.root == row) & table.c.state.in_(("pending", "answered"))
         db.execute(table.update().where(related).values(state=state, result=result))
 
     def _sign(self, db: sa.Connection, event: LockGreeted) -> None:
@@ -187,7 +201,7 @@ class Bridge:
             facts = facts_for(office, db, permit, space, lock=request.lock, kind=kind, by=request.by)
         try:
             life = int(office.timings.grant_life_s)
-            cti, message = office.signer.sign(facts, kind, by.number if by else 0, lock, bytes.fromhex(event.hello), life)
+            cti, message = office.signer.sign(facts, kind, by.number if by else 0, lock, _raw(event.hello), life)
         except ActionRefused as error:
             desk.refuse_grant(db, office, request, error.failures)
             db.execute(store.command.update().where(pending).values(state="refused", result="CHECKS"))
@@ -208,7 +222,11 @@ class Bridge:
         audit.append(db, now, request.by, "GrantIssued", request.lock, encode(issued))
         row = {"id": cti, "permit": request.permit, "lock": request.lock, "kind": request.kind, "holder": request.by}
         db.execute(store.grant.insert().values(row | {"issued_at": now, "used_at": None}))
+        # Answered: asking for another hello would make the lock forget the challenge this grant is for.
+        db.execute(store.command.update().where(pending).values(state="answered"))
         desk.write_grant(db, office, request, cti, message)
+        # Greeted is greeted: a second hello would take the place of the challenge this grant answers.
+        db.execute(store.command.update().where(pending).values(state="done", result=event.id))
 
     # -- outwards -----------------------------------------------------------------------------------------------------
 
@@ -268,7 +286,8 @@ class Bridge:
                             desk.shift(db, office, permit, PermitSignal.EXPIRE, by="", cause=derived_id("end", permit.id))
 
     def _plan(self, db: sa.Connection, site: str) -> Plan:
-        spent = db.execute(sa.select(store.grant.c.lock, store.grant.c.id).where(store.grant.c.used_at.is_not(None)))
+        used = store.grant.c.used_at
+        spent = db.execute(sa.select(store.grant.c.lock, store.grant.c.id).where(used.is_not(None)).order_by(used))
         spaces = store.every(db, Space, site=site)
         locks = store.every(db, Lock, site=site)
         mine = {lock.device for lock in locks}

@@ -111,7 +111,7 @@ def shift(
 ) -> Permit:
     """Move a permit along its table, store it, and write its event and audit row; unchanged states write nothing."""
     space = space_of(db, permit.space)
-    after = move(permit.state, signal, inside=office.pictures.inside(space))
+    after = move(permit.state, signal, inside=office.inside(space))
     if after is permit.state:
         return permit
     permit = msgspec.structs.replace(permit, state=after, version=permit.version + 1)
@@ -197,7 +197,7 @@ def start_ventilation(db: sa.Connection, office: Office, by: Person, permit_id: 
     """Begin to count the minutes of ventilation; only the fan's own current proves that it runs."""
     permit = permit_of(db, permit_id)
     space = space_of(db, permit.space)
-    if permit.state not in (PermitState.APPROVED, PermitState.SUSPENDED):
+    if permit.state is not PermitState.APPROVED:
         raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="ventilation")
     if fan_running(office, space) is not True:
         raise refuse("ventilation.not_running", "ventilation.start", "MEM Order 13 art. 14")
@@ -365,6 +365,8 @@ def close_out(db: sa.Connection, office: Office, by: Person, permit_id: str, loc
     permit = permit_of(db, permit_id)
     if permit.state not in (PermitState.CLOSING, PermitState.SUSPENDED):
         raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="close_out")
+    if lock not in {e.lock for e in space_of(db, permit.space).entrances}:  # in another space somebody may be inside
+        raise refuse("lock.other_space", "lock.choose_own", "locks.md 1.5", lock=lock)
     return unlock(db, office, by, permit_id, lock, GrantKind.CLOSE_OUT)
 
 

@@ -1,13 +1,16 @@
 """A channel as people read it: value with unit and limit, or its status; never a number without either."""
 
+from collections.abc import Callable
+
 from api.texts import text
 from manway.codec_mqtt import InstrumentNow
 from manway.limits import LimitProfile
 
 Row = dict[str, object]
+Trend = Callable[[str, str, float], str]  # device, gas, least change -> up, down or flat
 
 
-def gas_rows(lang: str, instrument: InstrumentNow, gases: list[str], limits: LimitProfile) -> list[Row]:
+def gas_rows(lang: str, instrument: InstrumentNow, gases: list[str], limits: LimitProfile, trend: Trend) -> list[Row]:
     """Return one row a gas, in the limit's unit."""
     rows: list[Row] = []
     for gas in gases:
@@ -27,7 +30,7 @@ def gas_rows(lang: str, instrument: InstrumentNow, gases: list[str], limits: Lim
                 "level": reading.level if reading else None,
                 "limit": f"{low.value:g}" if low else "",
                 "fraction": _fraction(judged, low.value if low else None, below=low is not None and low.side == "below"),
-                "trend": "flat",
+                "trend": trend(instrument.device, gas, rule.deadband if rule else 0.0),
             }
         )
     return rows

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from fastapi import Request, Response
+from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from api import auth, store
@@ -18,6 +18,7 @@ from manway.errors import Failure
 Row = dict[str, object]
 COOKIE = "manway"  # plain-HTTP loopback; behind TLS the name carries the __Host- prefix
 BODY_LIMIT = 65_536
+_LENGTH_DIGITS = 9
 KEEP_ANSWERS_S = 30 * 86_400.0  # phones sync late
 
 Scope = MutableMapping[str, Any]
@@ -73,7 +74,7 @@ def person_of(request: Request, office: Office) -> Person | None:
 
 def require_same_origin(request: Request) -> None:
     """Refuse what a foreign page could make a browser send; a Bearer token cannot be sent by one."""
-    if request.headers.get("authorization"):
+    if request.headers.get("authorization", "").lower().startswith("bearer "):
         return
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     own = f"{request.url.scheme}://{request.headers.get('host', '')}"
@@ -113,16 +114,19 @@ def guarded(app: App) -> App:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > BODY_LIMIT:
-            await Response(status_code=413)(scope, receive, send)
-            return
+        headers = dict(scope["headers"])
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
             await send(message)
 
+        # A body sent in chunks does not say how long it will be; nobody who asks us properly needs that.
+        length = b"?" if b"transfer-encoding" in headers else headers.get(b"content-length", b"0")
+        if not length.isdigit() or len(length) > _LENGTH_DIGITS or int(length) > BODY_LIMIT:
+            lang = language(Request(scope))
+            await problem_response(lang, Problem(413, "too_large"))(scope, receive, with_headers)
+            return
         await app(scope, receive, with_headers)
 
     return wrapped

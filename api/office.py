@@ -1,6 +1,7 @@
 """What every part of the api shares: records, rules, the newest pictures of the sites, and how to wake the bridge."""
 
 import asyncio
+from collections import defaultdict, deque
 from collections.abc import Callable
 
 import msgspec
@@ -17,6 +18,7 @@ from manway.limits import LimitProfile, Timings
 from manway.permit import OPEN
 from manway.runtime.ports import Clock
 
+TREND_POINTS = 10  # pictures, about as many seconds
 FAN_RUNNING_A = 0.5  # (choice) below this current a fan's motor is not turning
 
 
@@ -26,6 +28,21 @@ class Pictures:
     def __init__(self) -> None:
         self.state: dict[str, SiteState] = {}
         self.heard_at: dict[str, float] = {}
+        self._earlier: dict[tuple[str, str], deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=TREND_POINTS))
+
+    def take(self, state: SiteState) -> None:
+        """Take a site's newest picture, and remember its values for the trend."""
+        self.state[state.site] = state
+        for i in state.instruments:
+            for gas, reading in i.readings.items():
+                if reading.judged is not None:
+                    self._earlier[i.device, gas].append((i.at, reading.judged))
+
+    def trend(self, device: str, gas: str, step: float) -> str:
+        """Return up, down or flat: how a channel moved over the last pictures, by at least `step` in the limit's unit."""
+        points = self._earlier.get((device, gas))
+        change = points[-1][1] - points[0][1] if points else 0.0
+        return "up" if change >= step else "down" if change <= -step else "flat"
 
     def age_s(self, site: str, now: float) -> float | None:
         """Return the seconds since the site's gateway was last heard, None before the first time."""
@@ -69,6 +86,11 @@ class Office:
         """Return the present, Unix seconds."""
         return self.clock.now()
 
+    def inside(self, space: Space) -> int | None:
+        """Return how many are inside, None when unknown or when its gateway is silent: what it last said is no count."""
+        age = self.pictures.age_s(space.site, self.now())
+        return None if age is None or age > self.timings.live_reading_s else self.pictures.inside(space)
+
     def new_id(self) -> str:
         """Return a UUIDv7 as text: the api's own rows sort by when they were made."""
         stamp = int(self.now() * 1000) << 80
@@ -105,7 +127,7 @@ def facts_for(office: Office, db: sa.Connection, permit: Permit, space: Space, *
         other_open_permits=others,
         roles={p.id: p.roles for p in store.every(db, Person)},
         picture_age_s=office.pictures.age_s(space.site, now),
-        inside=office.pictures.inside(space),
+        inside=office.inside(space),
     )
 
 

@@ -32,7 +32,8 @@ _HOMES = (("manager", "/wall"), ("approver", "/approvals"), ("attendant", "/atte
 _NAV = ("worker", "attendant", "approvals", "wall")
 _TICK_S = 1.0
 _REPLAY_MOST = 500
-_FAST_S = 0.25
+_LOOK_S = 0.25  # least time between two looks at a view
+_LEAST_GAP_S = 0.05
 
 
 def home_of(person: Person) -> str:
@@ -241,15 +242,17 @@ def _add_stream(app: FastAPI, pages: Pages) -> None:
 async def _follow(
     pages: Pages, request: Request, person: Person, name: str, args: dict[str, str], after: int
 ) -> AsyncIterator[ServerSentEvent]:
-    office, shown, ticked = pages.office, b"", 0.0
-    loop = asyncio.get_running_loop()
+    """Yield events at once after their commit, the changed view beside them, and a tick every second."""
+    office, loop = pages.office, asyncio.get_running_loop()
+    shown, ticked, looked = b"", 0.0, 0.0
     yield ServerSentEvent(comment="live", retry=500)
     while True:
         news = office.news
         rows, after = await run_in_threadpool(_news, pages, request, person, after)
         for seq, row in rows:
             yield ServerSentEvent(raw_data=json.dumps(row, ensure_ascii=False), event="event", id=str(seq))
-        if loop.time() - ticked >= _TICK_S:
+        tick = loop.time() - ticked >= _TICK_S
+        if tick:
             ticked = loop.time()
             if await run_in_threadpool(person_of, request, office) is None:
                 yield ServerSentEvent(raw_data='{"reason":"signed out"}', event="bye")
@@ -257,15 +260,17 @@ async def _follow(
             now = office.now()
             ages = [[site, _ms(office.pictures.age_s(site, now))] for site in sorted(office.pictures.state)]
             yield ServerSentEvent(raw_data=json.dumps({"now": now, "seq": after, "gateways": ages}), event="tick")
+        if tick or loop.time() - looked >= _LOOK_S:
+            looked = loop.time()
             _, data, banner = await run_in_threadpool(pages.snapshot, request, person, name, args)
             fresh = msgspec.json.encode({"data": data, "banner": banner})
             if fresh != shown:
                 shown = fresh
                 yield ServerSentEvent(raw_data=fresh.decode(), event="rows")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.01, min(_TICK_S - (loop.time() - ticked), _TICK_S))):
+            async with asyncio.timeout(max(0.01, _TICK_S - (loop.time() - ticked))):
                 await news.wait()
-                await asyncio.sleep(0)
+        await asyncio.sleep(_LEAST_GAP_S)  # a burst of commits becomes one look
 
 
 def _ms(age_s: float | None) -> int | None:

@@ -22,6 +22,7 @@ from manway.runtime.telemetry import TelemetryStore
 
 Row = dict[str, object]
 _MOST = 500
+_LARGEST = 2.0**40
 _CURVE_S = 3600  # an hour of seconds is all a curve can show
 
 
@@ -45,12 +46,15 @@ class Look:
         """Return a numeric argument.
 
         Raises:
-            Problem: it is no number.
+            Problem: it is no number, or none that a clock or a counter can show.
         """
         try:
-            return float(self.args.get(name) or otherwise)
+            value = float(self.args.get(name) or otherwise)
         except ValueError as error:
             raise Problem(422, "invalid") from error
+        if not abs(value) <= _LARGEST:  # NaN is not smaller either
+            raise Problem(422, "invalid")
+        return value
 
 
 def _items(rows: list[object]) -> Row:
@@ -176,13 +180,10 @@ def _limit(limit: Limit) -> Row:
 
 def permit_row(p: Permit) -> Row:
     """Return a permit as the API shows it: people as ids."""
-    return {
-        "id": p.id, "number": p.number, "drill": p.drill, "site": p.site, "space": p.space, "work": p.work, "state": p.state.value,
-        "requester": p.requester, "supervisor": p.supervisor, "attendant": p.attendant, "tester": p.tester,
-        "entrants": p.entrants, "instruments": p.instruments, "start": p.start, "end": p.end,
-        "approved": [s.person for s in p.signatures if s.step == "approver"],
-        "ventilated_at": p.ventilated_at, "test_passed": p.gas_test.passed if p.gas_test else None,
-    }  # fmt: skip
+    signed = [s.person for s in p.signatures if s.step == "approver"]
+    named = ("id", "number", "drill", "site", "space", "work", "requester", "supervisor", "attendant", "tester", "entrants")
+    row: Row = {name: getattr(p, name) for name in (*named, "instruments", "start", "end", "ventilated_at")}
+    return row | {"state": p.state.value, "approved": signed, "test_passed": p.gas_test.passed if p.gas_test else None}
 
 
 def event_row(view: views.View, seq: int, value: AnyEvent) -> Row:
@@ -209,11 +210,8 @@ def command_row(db: sa.Connection, command: str, person: Person, lang: str) -> R
     row = db.execute(sa.select(store.command).where(store.command.c.id == command)).one_or_none()
     if row is None or row.by != person.id:
         raise Problem(404, "not_found")
-    if row.state == "done" or row.root != command:
-        state = row.state
-    else:
-        related = db.execute(sa.select(store.command.c.state).where(store.command.c.root == command)).scalars().all()
-        state = next((s for s in ("refused", "timed_out", "pending") if s in related), "done")
+    related = db.execute(sa.select(store.command.c.state).where(store.command.c.root == row.root)).scalars().all()
+    state = next((s for s in ("refused", "timed_out", "pending") if s in related), "done")
     failures: list[Failure] = []
     for _, event in store.events(db, lambda c: (c.c.cause == command) & (c.c.type == "GrantRefused")):
         if isinstance(event, GrantRefused):

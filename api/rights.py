@@ -52,7 +52,9 @@ _TABLE = {
     "POST /api/v1/alarms/{alarm}/acknowledge": "- y y y - -",
     "POST /api/v1/alarms/{alarm}/reset": "- - y y - -",
 }
-PUBLIC = frozenset({"GET /login", "POST /login", "POST /logout", "POST /lang", "GET /", "GET /healthz", "GET /readyz"})
+PUBLIC = frozenset({
+    "GET /", "GET /login", "POST /login", "POST /logout", "POST /lang", "POST /api/v1/sessions", "GET /healthz", "GET /readyz",
+})  # fmt: skip
 
 
 class Right(msgspec.Struct, frozen=True):

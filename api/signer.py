@@ -9,11 +9,12 @@ from collections.abc import Callable
 from manway import codec_ble, cose, grant
 from manway.checks import Facts, evaluate, failures_of
 from manway.entities import Grant, Lock
-from manway.errors import ActionRefused, Failure
+from manway.errors import ActionRefused, DecodeRejected, Failure
 from manway.ids import GrantKind
 from manway.runtime.signing import SigningKey, verify
 
 MOST_OPEN_S = 86_400
+_NO_HELLO = Failure("SIGNER", "locks.md 2", "signer.hello", "unlock.again")
 
 
 class Signer:
@@ -37,17 +38,27 @@ class Signer:
         Raises:
             ActionRefused: checks fail, with all of them; or the hello is not this lock's.
         """
-        if facts is None and kind is not GrantKind.EMERGENCY:
-            raise ActionRefused([Failure("SIGNER", "README.md 6", "signer.no_facts", "unlock.again")])
-        failures = failures_of(evaluate(facts)) if facts is not None and kind is not GrantKind.EMERGENCY else []
-        if failures:
+        if kind is not GrantKind.EMERGENCY and (failures := _failures(facts, kind, lock)):
             raise ActionRefused(failures)
-        envelope, hello = codec_ble.open_hello(hello_message)
+        try:
+            envelope, hello = codec_ble.open_hello(hello_message)
+        except DecodeRejected as error:
+            raise ActionRefused([_NO_HELLO]) from error
         if hello.lock_id != lock.lock_id or not verify(lock.public_key, envelope.signed, envelope.signature):
-            raise ActionRefused([Failure("SIGNER", "locks.md 2", "signer.hello", "unlock.again")])
+            raise ActionRefused([_NO_HELLO])
         cti = self.random_bytes(16)
         max_open_s = 0
         if facts is not None and kind in (GrantKind.PREP, GrantKind.ENTRY):
             max_open_s = max(0, min(MOST_OPEN_S, int(facts.permit.end - facts.now)))
         value = Grant(kind, holder.to_bytes(8, "big"), lock.lock_id, cti, hello.challenge, life_s, max_open_s)
         return cti.hex(), self._key.sign(cose.GRANT_AAD, grant.encode_payload(value))
+
+
+def _failures(facts: Facts | None, kind: GrantKind, lock: Lock) -> list[Failure]:
+    """Return why these facts do not allow this kind of grant for this lock; facts of another kind or lock prove nothing."""
+    if facts is None or facts.kind is not kind:
+        return [Failure("SIGNER", "README.md 6", "signer.no_facts", "unlock.again")]
+    failures = failures_of(evaluate(facts))
+    if lock.device != facts.lock or lock.device not in {e.lock for e in facts.space.entrances}:
+        failures.append(Failure("SIGNER", "locks.md 1.5", "lock.other_space", "lock.choose_own", {"lock": lock.device}))
+    return failures

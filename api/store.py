@@ -124,6 +124,13 @@ BEGIN SELECT raise(ABORT, 'permit_overlap'); END
 _AUDIT_KEEPS = """
 CREATE TRIGGER IF NOT EXISTS audit_{verb} BEFORE {verb} ON audit BEGIN SELECT raise(ABORT, 'the audit chain only grows'); END
 """
+# INSERT OR REPLACE deletes without firing a DELETE trigger; what may be inserted is only the row behind the newest.
+_AUDIT_CONTINUES = """
+CREATE TRIGGER IF NOT EXISTS audit_INSERT BEFORE INSERT ON audit
+ WHEN new.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM audit)
+  OR new.prev IS NOT coalesce((SELECT hash FROM audit ORDER BY seq DESC LIMIT 1), zeroblob(32))
+BEGIN SELECT raise(ABORT, 'the audit chain only grows'); END
+"""
 
 
 class Records:
@@ -145,6 +152,7 @@ class Records:
                 db.exec_driver_sql(_OVERLAP.format(verb=verb))
             for verb in ("UPDATE", "DELETE"):
                 db.exec_driver_sql(_AUDIT_KEEPS.format(verb=verb))
+            db.exec_driver_sql(_AUDIT_CONTINUES)
 
     @contextlib.contextmanager
     def change(self) -> Iterator[sa.Connection]:

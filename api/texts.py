@@ -2,6 +2,7 @@
 
 import functools
 import string
+from datetime import UTC, datetime
 from importlib.resources import files
 
 import msgspec
@@ -9,6 +10,9 @@ import msgspec
 from manway.errors import Failure
 
 LANGUAGES = {"zh-CN": "zh_CN", "en": "en"}
+
+_TIMES = frozenset({"start", "end", "time"})
+_WORDS = {"state": "permit_state", "signal": "permit_signal", "alarm": "alarm", "items": "ui.close"}
 
 
 @functools.cache
@@ -34,11 +38,24 @@ def choose(accept: str, wanted: str | None) -> str:
     return "en" if accept.strip().lower().startswith("en") else "zh-CN"
 
 
+def _shown(lang: str, params: dict[str, str | int | float]) -> dict[str, object]:
+    """Return a failure's parameters as people read them: clock times, and codes by their words."""
+    shown: dict[str, object] = dict(params)
+    for name, value in params.items():
+        if name in _TIMES and isinstance(value, float):
+            shown[name] = datetime.fromtimestamp(value, UTC).astimezone().strftime("%H:%M")
+        elif name in _WORDS and isinstance(value, str):
+            words = [text(lang, f"{_WORDS[name]}.{code}") for code in value.split(", ")]
+            shown[name] = "、".join(words) if lang == "zh-CN" else ", ".join(words)
+    return shown
+
+
 def failure_row(lang: str, failure: Failure) -> dict[str, str]:
     """Return a failed check as people read it."""
+    shown = _shown(lang, failure.params)
     return {
         "check": failure.check,
         "clause": failure.clause,
-        "text": text(lang, f"failure.{failure.key}", **failure.params),
-        "fix": text(lang, f"fix.{failure.fix}", **failure.params),
+        "text": text(lang, f"failure.{failure.key}", **shown),
+        "fix": text(lang, f"fix.{failure.fix}", **shown),
     }

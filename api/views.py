@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 import sqlalchemy as sa
@@ -84,7 +85,7 @@ class View:
         """Return the gas rows of a space's instrument (the first, or the one named)."""
         for instrument in self.instruments(space):
             if device in (None, instrument.device):
-                return gas_rows(self.lang, instrument, space.required_gases, self.office.limits)
+                return gas_rows(self.lang, instrument, space.required_gases, self.office.limits, self.office.pictures.trend)
         return []
 
     def sentence(self, event: AnyEvent) -> str:
@@ -135,7 +136,7 @@ def _alarm_row(v: View, site: str, a: AlarmNow) -> Row:
         "word": v.t(f"priority.{a.priority}"),
         "space": v.space_name(a.space),
         "space_id": a.space,
-        "site": site,
+        "site": v.site_name(site),
         "what": _what(v, a),
         "inside": "?" if count is None else str(count),
         "since": a.since,
@@ -307,7 +308,7 @@ def _verdict(v: View, p: Permit) -> tuple[str, str]:
     opened = any(x.used_kind >= 2 for x in v.locks(space))  # noqa: PLR2004  ENTRY or EMERGENCY
     heard = age is not None and age < GATEWAY_LOST_S
     if p.state is PermitState.ACTIVE and not open_p1 and v.now < p.end and opened and heard:
-        return "go", v.t("enter.may", time=p.end)
+        return "go", v.t("enter.may", time=datetime.fromtimestamp(p.end, UTC).astimezone().strftime("%H:%M"))
     if p.state in TERMINAL or p.state in (PermitState.EVACUATING, PermitState.SUSPENDED, PermitState.CLOSING) or open_p1:
         reason = v.t(f"alarm.{open_p1[0].kind}") if open_p1 else v.t(f"permit_state.{p.state.value}")
         return "stop", v.t("enter.not", reason=reason)
@@ -321,14 +322,21 @@ def _steps(v: View, p: Permit) -> list[Row]:
     approved = next((s for s in p.signatures if s.step == "approver"), None)
     test = p.gas_test
     entered = p.state in OPEN or p.state in (PermitState.SUSPENDED, PermitState.CLOSING, PermitState.CLOSED)
+
+    def row(key: str, at: float | None, detail: str = "", *, done: bool) -> Row:
+        return {"key": key, "text": v.t(f"ui.step.{key}"), "done": done, "at": at, "detail": detail}
+
     return [
-        {"key": "approval", "text": v.t("ui.step.approval"), "done": approved is not None, "at": approved.at if approved else None,
-         "detail": v.name(approved.person) if approved else ""},
-        {"key": "vent", "text": v.t("ui.step.vent"), "done": p.ventilated_at is not None, "at": p.ventilated_at, "detail": ""},
-        {"key": "test", "text": v.t("ui.step.test"), "done": bool(test and test.passed), "at": test.at if test else None,
-         "detail": v.name(test.tester) if test else ""},
-        {"key": "entry", "text": v.t("ui.step.entry"), "done": entered, "at": None, "detail": ""},
-    ]  # fmt: skip
+        row(
+            "approval",
+            approved.at if approved else None,
+            v.name(approved.person) if approved else "",
+            done=approved is not None,
+        ),
+        row("vent", p.ventilated_at, done=p.ventilated_at is not None),
+        row("test", test.at if test else None, v.name(test.tester) if test else "", done=bool(test and test.passed)),
+        row("entry", None, done=entered),
+    ]
 
 
 def attendant(v: View, permit: str = "") -> Row:
@@ -433,7 +441,7 @@ def _can(v: View, p: Permit) -> dict[str, Row]:
         return {"ok": ok, "why": "" if ok else v.t(why)}
 
     return {
-        "unlock_prep": row(ok=p.state in (PermitState.APPROVED, PermitState.SUSPENDED), why="ui.can.prep"),
+        "unlock_prep": row(ok=p.state is PermitState.APPROVED, why="ui.can.prep"),
         "unlock_entry": row(ok=p.state in (PermitState.READY, PermitState.ACTIVE), why="ui.can.entry"),
         "ventilate": row(ok=p.state is PermitState.APPROVED, why="ui.can.ventilate"),
         "test": row(ok=p.state in (PermitState.APPROVED, PermitState.READY) and p.ventilated_at is not None, why="ui.can.test"),
@@ -531,7 +539,12 @@ def space_page(v: View, space_id: str, stored: Stored) -> Row:
         "inside": [{"name": v.name(p), "since": at} for p, at in (here.inside if here else {}).items()],
         "entrances": [_entrance(v, x) for x in v.locks(space)],
         "instruments": [_instrument(v, space, i, stored) for i in v.instruments(space)],
-        "permit": {"number": permit.number, "state_text": v.t(f"permit_state.{permit.state.value}"), "end": permit.end}
+        "permit": {
+            "id": permit.id,
+            "number": permit.number,
+            "state_text": v.t(f"permit_state.{permit.state.value}"),
+            "end": permit.end,
+        }
         if permit
         else None,
         "curves": [{"device": i.device, "gas": gas} for i in v.instruments(space) for gas in space.required_gases],
@@ -558,6 +571,6 @@ def _instrument(v: View, space: Space, i: InstrumentNow, stored: Stored) -> Row:
         "serial": i.device,
         "at": i.at or None,
         "lost": i.lost,
-        "gases": gas_rows(v.lang, i, space.required_gases, v.office.limits),
+        "gases": gas_rows(v.lang, i, space.required_gases, v.office.limits, v.office.pictures.trend),
         "ledger": {"received": i.received, "duplicate": i.duplicate, "missing": i.missing, "torn": stored(i.device)},
     }

@@ -1,0 +1,1 @@
+"""Pages and dashboards as package data."""

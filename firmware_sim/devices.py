@@ -26,6 +26,7 @@ class Post:
     def __init__(self, yard: YardSpace, lock: VirtualLock, instrument: VirtualInstrument) -> None:
         self.yard, self.lock, self.instrument, self.air = yard, lock, instrument, instrument.air
         self.captured: list[bytes] = []  # grants seen on the way to this lock: what a thief with a radio has
+        self.thief: Callable[[bytes], bool] | None = None  # takes a grant off the air when it answers True
 
 
 def build_post(
@@ -73,6 +74,10 @@ class Devices:
         post = self.posts[space]
         await self.publish(post, act(post, self._clock.now()))
 
+    async def write(self, post: Post, name: str, payload: bytes) -> None:
+        """Write to a lock over its own link, past the broker; what it answers goes where its answers go."""
+        await self.publish(post, post.lock.receive(name, payload, self._clock.now()))
+
     async def publish(self, post: Post, messages: Iterable[Publish]) -> None:
         """Send a lock's messages in order; only its state is retained."""
         for message in messages:
@@ -101,6 +106,8 @@ class Devices:
             name = address.name.removeprefix("down/")
             if name == "grant":
                 post.captured.append(message.payload)
+                if post.thief is not None and post.thief(message.payload):
+                    return
             await self.publish(post, post.lock.receive(name, message.payload, self._clock.now()))
 
     async def _live(self) -> None:

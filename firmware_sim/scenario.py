@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from firmware_sim.devices import Devices, Post
-from firmware_sim.lock import Publish
 from firmware_sim.people import Cast, Row, rows
 from manway.entities import Bolt, Door
 from manway.ids import GrantKind
@@ -112,23 +111,11 @@ class Story:
     async def _path(self) -> None:
         """(a), (g): request, approval, PREP, ventilation, test, ENTRY, two in, two out, hand-back; and a thief tries."""
         cast, yard = self._cast, self._yard.scene("path")
-        asked = {
-            "space": yard.id,
-            "work": "Inspect the valve and grease the spindle",
-            "minutes": 60.0,
-            "attendant": self._ids[ATTENDANT],
-            "tester": self._ids[ATTENDANT],
-            "entrants": self._entrants,
-        }
-        permit = str((await cast.insist(WORKER, "/api/v1/permits", asked))["id"])
-        path = f"/api/v1/permits/{permit}"
-        await cast.wait(2.0)
-        await cast.insist(APPROVER, f"{path}/approve")
-        await cast.insist(ATTENDANT, f"{path}/check-ins")
+        path = await self.approved(yard)
         await cast.insist(ATTENDANT, f"{path}/unlock", {"lock": yard.lock, "kind": "PREP"})
         await cast.insist(ATTENDANT, f"{path}/ventilation")
         await self._steal(yard)
-        desk = await cast.get(ATTENDANT, f"/api/v1/permits/{permit}/preparation")
+        desk = await cast.get(ATTENDANT, f"{path}/preparation")
         await cast.wait(float(str(desk["ventilation_s"])) + 0.5)
         await cast.insist(ATTENDANT, f"{path}/gas-tests", {"points": await self._sample(yard, desk)})
         await cast.insist(ATTENDANT, f"{path}/unlock", {"lock": yard.lock, "kind": "ENTRY"})
@@ -138,6 +125,23 @@ class Story:
         for person in self._entrants:
             await cast.insist(ATTENDANT, f"{path}/exits", {"person": person})
         await self._hand_back(yard, path)
+
+    async def approved(self, yard: YardSpace) -> str:
+        """Request a permit, have it approved, take up the attendant's post; return the permit's path."""
+        cast = self._cast
+        asked = {
+            "space": yard.id,
+            "work": "检查阀门 Valve inspection",
+            "minutes": 60.0,
+            "attendant": self._ids[ATTENDANT],
+            "tester": self._ids[ATTENDANT],
+            "entrants": self._entrants,
+        }
+        path = f"/api/v1/permits/{(await cast.insist(WORKER, '/api/v1/permits', asked))['id']}"
+        await cast.wait(2.0)
+        await cast.insist(APPROVER, f"{path}/approve")
+        await cast.insist(ATTENDANT, f"{path}/check-ins")
+        return path
 
     async def _hand_back(self, yard: YardSpace, path: str) -> None:
         """Finish, let the crew shut the hatch, arm the lock for its last press, confirm the four items."""
@@ -168,10 +172,9 @@ class Story:
         grant = post.captured[-1]
         bent = grant[:-1] + bytes([grant[-1] ^ 1])
         other = next(p for p in self._yard.space if p.scene == "" and p.site == yard.site)
-        fresh = bytes([0x01])
-        for space, message in ((yard.id, grant), (yard.id, bent), (other.id, grant)):
-            await self._devices.touch(space, _write("hello", fresh, heard=False))
-            await self._devices.touch(space, _write("grant", message, heard=True))
+        for target, message in ((post, grant), (post, bent), (self._devices.posts[other.id], grant)):
+            await self._devices.write(target, "hello", bytes([0x01]))
+            await self._devices.write(target, "grant", message)
             await self._cast.wait(0.6)
 
     async def _begin_seeded(self, yard: YardSpace, people: int = 2) -> str:
@@ -216,8 +219,3 @@ class Story:
         elif not closing and body.bolt is Bolt.RETRACTED and body.door is Door.CLOSED and body.session == GrantKind.PREP:
             post.air.fan_on = True
             await self._devices.touch(space, lambda p, now: p.lock.open_door(now))
-
-
-def _write(name: str, message: bytes, *, heard: bool) -> Callable[[Post, float], list[Publish]]:
-    """Return a hand that writes to a lock over its own link; what the lock answers there, the gateway need not hear."""
-    return lambda post, now: [p for p in post.lock.receive(name, message, now) if heard or p.name == "state"]

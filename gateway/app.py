@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import structlog
 
 from gateway.host import SiteHost
-from gateway.outputs import LocalOutput, LogOutput
+from gateway.outputs import LogOutput
+from gateway.ports import LocalOutput
 from gateway.sink_store import StoreSink
 from gateway.uplink import Uplink
 from manway.codec_mqtt import Acknowledgement, Heartbeat, decode, encode
@@ -17,8 +18,8 @@ from manway.runtime import settings as configuration
 from manway.runtime.clock import SystemClock
 from manway.runtime.mqtt import MqttBus
 from manway.runtime.ports import Batch, Bus, Clock, Message, Run, Will
-from manway.runtime.stores import open_store
 from manway.runtime.signing import load_public_key, verify
+from manway.runtime.stores import open_store
 from manway.runtime.tasks import OneThread, until_signalled
 from manway.runtime.telemetry import TelemetryStore
 from manway.topics import Address, gateway_filters, parse, root

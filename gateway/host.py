@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gateway.ingest import Ingest, Verify
 from gateway.journal import Journal
-from gateway.outputs import LocalOutput
 from gateway.picture import site_state
+from gateway.ports import LocalOutput
 from manway.codec_ble import LogOp, LogRequest, encode_log_request
 from manway.codec_mqtt import DeviceCommand, SiteState, encode
 from manway.commands import AnyCommand, GreetLock, WriteGrant

@@ -1,21 +1,11 @@
 """What sounds at the site itself: it needs no disk, no broker and no network, and comes before any of them."""
 
-from typing import Protocol
-
 import structlog
 
 from manway.events import AlarmAcknowledged, AlarmRaised, Event
 from manway.ids import Priority
 
 _log = structlog.get_logger("outputs")
-
-
-class LocalOutput(Protocol):
-    """Siren and beacon of a site."""
-
-    def show(self, event: Event) -> None:
-        """React to an event at once; must neither block nor raise."""
-        ...
 
 
 class LogOutput:

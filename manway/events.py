@@ -363,8 +363,8 @@ class GasTestRecorded(PermitEvent, frozen=True):
 ENGINE_EVENTS = (
     MessageRejected | FramesMissed | DeviceRestarted | InstrumentFaulted | InstrumentLost | InstrumentRecovered
     | LockLocked | LockUnlocked | EntranceOpened | EntranceClosed | LockForced | UnlockUnconfirmed | LockGreeted
-    | PressAwaited | GrantUsed | GrantFailed | LockArmed | GrantRefused | PersonEntered | PersonLeft | AlarmRaised | AlarmRepeated
-    | AlarmAcknowledged | AlarmReturned | AlarmReset | CheckInRecorded | CommandRefused | EvacuationOrdered
+    | PressAwaited | GrantUsed | GrantFailed | LockArmed | GrantRefused | PersonEntered | PersonLeft | AlarmRaised
+    | AlarmRepeated | AlarmAcknowledged | AlarmReturned | AlarmReset | CheckInRecorded | CommandRefused | EvacuationOrdered
     | EvacuationCompleted | PlanApplied | PlanRejected
 )  # fmt: skip
 API_EVENTS = (

@@ -79,12 +79,12 @@ class Process:
 def run(*, check: bool, seed: int, speed: float, port: int, data: Path | None, kill: str) -> int:
     """Run the demo; return the exit code."""
     if kill not in ("", "gateway", "api", "broker"):
-        print("--kill takes gateway, api or broker", file=sys.stderr)  # noqa: T201  the command's own words
+        print("--kill takes gateway, api or broker", file=sys.stderr)
         return 2
     try:
         folder = _prepare(port, data)
         yard = load_yard()
-        print(f"Making keys and seeding {len(yard.space)} spaces in {folder}", flush=True)  # noqa: T201  progress
+        print(f"Making keys and seeding {len(yard.space)} spaces in {folder}", flush=True)
         demo = Demo(folder, yard, port=port, seed=seed, speed=speed)
         with demo.running():
             demo.announce(waiting_for_check=check)
@@ -92,7 +92,7 @@ def run(*, check: bool, seed: int, speed: float, port: int, data: Path | None, k
                 play(demo.url, demo.passwords["manager"], folder, demo.tend, lambda: demo.kill(kill)) if check else demo.serve()
             )
     except CannotStart as error:
-        print(f"manway demo: {error}", file=sys.stderr)  # noqa: T201  the command's own words
+        print(f"manway demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 0
@@ -103,7 +103,7 @@ class Demo:
 
     def __init__(self, folder: Path, yard: Yard, *, port: int, seed: int, speed: float) -> None:
         self.folder, self.url = folder, f"http://127.0.0.1:{port}"
-        now = time.time()  # noqa: TID251  the shared start that every process's clock counts from
+        now = time.time()
         lock_keys = make_keys(folder / "keys", yard)
         self.passwords = seed_records(folder / "records.db", yard, lock_keys, now)
         sites, broker_port = [s.id for s in yard.site], _free_port()
@@ -152,7 +152,7 @@ class Demo:
         finally:
             signal.signal(signal.SIGTERM, old)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            deadline = time.monotonic() + _STOP_S  # noqa: TID251  a command, not a rule
+            deadline = time.monotonic() + _STOP_S
             for process in reversed(self._processes.values()):
                 process.ask_to_stop()
             for process in reversed(self._processes.values()):
@@ -168,7 +168,7 @@ class Demo:
                 lines.append(f"  {role:<10} {person.account:<10} {self.passwords[person.account]:<10} {name}")
         lines += ["", f"  data and logs: {self.folder}"]
         lines.append("  playing the story, about two minutes" if waiting_for_check else "  Ctrl-C stops everything")
-        print("\n".join(lines) + "\n", flush=True)  # noqa: T201  the command's own words
+        print("\n".join(lines) + "\n", flush=True)
 
     def serve(self) -> int:
         """Tend the children until Ctrl-C."""
@@ -181,13 +181,13 @@ class Demo:
         for process in self._processes.values():
             code = process.died()
             if code is not None:
-                print(f"{process.name} ended with {code}; starting it again", file=sys.stderr, flush=True)  # noqa: T201  the command's own words
+                print(f"{process.name} ended with {code}; starting it again", file=sys.stderr, flush=True)
                 process.start()
 
     def kill(self, name: str) -> None:
         """Kill one child as a power cut would."""
         if name:
-            print(f"killing {name}", flush=True)  # noqa: T201  the command's own words
+            print(f"killing {name}", flush=True)
             self._processes[name].kill()
 
     def _answers(self, path: str) -> bool:
@@ -198,9 +198,9 @@ class Demo:
             return False
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _START_S  # noqa: TID251  a command, not a rule
+        deadline = time.monotonic() + _START_S
         while not ready():
-            if (code := self._processes[name].died()) is not None or time.monotonic() > deadline:  # noqa: TID251  as above
+            if (code := self._processes[name].died()) is not None or time.monotonic() > deadline:
                 log = self.folder / "logs" / f"{name}.log"
                 last = log.read_text("utf-8", "replace").strip().splitlines()[-1:] or ["nothing"]
                 reason = "does not answer" if code is None else f"ended with {code}"
@@ -210,7 +210,7 @@ class Demo:
 
 def _prepare(port: int, data: Path | None) -> Path:
     """Return the empty data folder, or raise CannotStart with the one thing to do."""
-    stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")  # noqa: TID251  a folder's name
+    stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
     folder = (data or Path("data") / f"demo-{stamp}").resolve()
     if folder.exists() and any(folder.iterdir()):
         raise CannotStart(f"{folder} is not empty; choose an empty folder with --data")

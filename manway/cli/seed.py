@@ -62,7 +62,7 @@ def _under_way(yard: Yard, space: YardSpace, number: int, now: float) -> Permit:
         number=f"{int(1970 + now / 31_556_952)}-{number:04d}",
         site=space.site,
         space=space.id,
-        work="Desilting drill" if space.scene != "overtime" else "Pump exchange drill",
+        work="清淤演练 Desilting drill" if space.scene != "overtime" else "换泵演练 Pump exchange drill",
         drill=True,
         state=PermitState.ACTIVE,
         requester="p11",

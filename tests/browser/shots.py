@@ -1,4 +1,6 @@
-"""Takes a picture of every page, in both languages, at phone and desktop size: `python -m tests.browser.shots URL LOGINS FOLDER`.
+"""Takes a picture of every page in both languages at phone and desktop size.
+
+`python -m tests.browser.shots URL LOGINS FOLDER`
 
 LOGINS is `account:password,...`. For a person to look at before a release; nothing is asserted here.
 """

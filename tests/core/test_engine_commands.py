@@ -3,9 +3,10 @@
 import pytest
 
 from manway.commands import GreetLock
+from manway.entities import Bolt
 from manway.events import AlarmAcknowledged, AlarmReset, CommandRefused, Event, PlanApplied, PlanRejected
-from manway.inputs import CommandReceived, PlanReceived
-from tests.kit.builders import UNITS, Bench, a_lock, a_plan, an_instrument, names
+from manway.inputs import CommandReceived, FrameReceived, LockReported, PlanReceived
+from tests.kit.builders import UNITS, Bench, a_frame, a_lock, a_lock_state, a_plan, an_instrument, names, replay
 from tests.kit.clock import EPOCH
 
 H2S = "gas-1/H2S"
@@ -224,3 +225,15 @@ def test_a_lock_that_a_plan_adds_is_unknown_until_it_reports() -> None:
     bench = Bench()
     bench.give(PlanReceived(a_plan(2, locks=[a_lock(), a_lock("lock-2")])), at=1)
     assert bench.engine.site.locks["lock-2"].position.value == "unknown"
+
+
+def test_before_the_first_plan_nobody_is_named_and_that_is_no_fault() -> None:
+    engine, _ = replay([])
+    assert engine.receive([FrameReceived(a_frame()), LockReported("lock-1", a_lock_state())], EPOCH) == []
+
+
+def test_what_a_lock_said_before_the_plan_that_names_it_is_not_forgotten() -> None:
+    engine, _ = replay([])
+    engine.receive([LockReported("lock-1", a_lock_state(Bolt.RETRACTED), retained=True)], EPOCH)
+    events = engine.receive([PlanReceived(a_plan())], EPOCH + 1)
+    assert names(events) == ["LockUnlocked", "PlanApplied", "AlarmRaised UNAUTHORISED_OPEN"]

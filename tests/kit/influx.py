@@ -182,13 +182,13 @@ def _binary(directory: Path) -> tuple[InfluxServer, Callable[[], None]]:
 
 
 def _wait_until_ready(url: str, headers: dict[str, str], log: Path) -> None:
-    until = time.monotonic() + READY_WITHIN_S  # noqa: TID251  a real server's start is waited for in real time
+    until = time.monotonic() + READY_WITHIN_S
     while True:
         try:
             with _DIRECT.open(Request(url, headers=headers), timeout=5):  # noqa: S310  our own http URL
                 return
         except (URLError, OSError) as error:
-            if time.monotonic() > until:  # noqa: TID251  as above
+            if time.monotonic() > until:
                 raise NoServer(f"{url} did not answer: {error}: {log.read_text()[-300:]}") from error
             time.sleep(0.05)
 

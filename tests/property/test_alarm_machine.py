@@ -231,7 +231,7 @@ def test_no_sequence_of_inputs_leaves_danger_unsaid() -> None:
     run_state_machine_as_test(
         Site,
         settings=settings(
-            max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+            max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
         ),
     )
 

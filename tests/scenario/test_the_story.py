@@ -14,7 +14,7 @@ class _InPlace(Witness):
     """The demo's own witness, reading the log in place of HTTP."""
 
     def __init__(self, site: RunningSite) -> None:
-        super().__init__("", "")
+        super().__init__("", "", lambda: None)
         self._site = site
 
     def ask(self, path: str) -> Row:
@@ -27,7 +27,7 @@ class _InPlace(Witness):
         ]
 
 
-def test_the_story_comes_true_in_virtual_time(tmp_path: Path):
+def test_the_story_comes_true_in_virtual_time(tmp_path: Path) -> None:
     async def scenario() -> list[str]:
         async with a_site(tmp_path, story=True) as site:
             witness, missing = _InPlace(site), ["nothing yet"]

@@ -9,13 +9,13 @@ import { hooks, model, refresh } from "./page.js";
 const byId = (id) => /** @type {T} */ (document.getElementById(id));
 const RANK = ["failed", "not_checked", "passed"];
 const MARGIN_MS = 300; // a dwell is never short by rounding
-const ACTIONS = ["ventilate", "test", "enter", "suspend", "finish", "close"];
+const ACTIONS = ["ventilate", "test", "enter", "suspend", "finish", "close_out", "close"];
 
 hooks.derive.push((m) => {
   const { one, permits } = m;
   m.many = permits.length > 1;
   if (!one) return;
-  const next = one.steps.find((/** @type {any} */ s) => !s.done)?.key ?? (one.state === "closing" ? "handback" : "work");
+  const next = one.steps.find((/** @type {any} */ s) => !s.done)?.key ?? (one.state !== "closing" ? "work" : one.can.close_out.ok ? "lockup" : "handback");
   m.next = next === "vent" && one.lock.position === "locked" ? "prep" : next; // the law's order: open, ventilate, test, enter
   m.venting = one.ventilation.started_at !== null;
   m.why_enter = one.can.enter.ok ? "" : one.can.enter.why;
