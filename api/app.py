@@ -6,14 +6,16 @@ import secrets
 import structlog
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from starlette.exceptions import HTTPException
 
 from api import auth
 from api.bridge import Bridge
 from api.http import Problem, guarded, language, problem_response
 from api.office import Office
 from api.pages import Pages, add_pages
-from api.routes import add_actions, add_reads, allow, sign_in_route
+from api.routes import add_actions, add_reads, add_sign_in, allow
 from api.signer import Signer
 from api.store import Records
 from manway.errors import StoreUnavailable
@@ -28,6 +30,7 @@ from manway.topics import api_filters
 
 _log = structlog.get_logger("api")
 _TORN_EVERY_S = 5.0
+_KEY_OF = {404: "not_found", 405: "not_found"}
 
 
 def build(office: Office, telemetry: TelemetryStore, sites: list[str]) -> tuple[FastAPI, Pages]:
@@ -38,6 +41,21 @@ def build(office: Office, telemetry: TelemetryStore, sites: list[str]) -> tuple[
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> Response:
         return problem_response(language(request), error)
+
+    # The framework's own refusals speak its own dialect, and repeat what was sent, a password included.
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        answer = problem_response(language(request), Problem(error.status_code, _KEY_OF.get(error.status_code, "invalid")))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, _: RequestValidationError) -> Response:
+        return problem_response(language(request), Problem(422, "invalid"))
+
+    @app.exception_handler(StoreUnavailable)
+    async def away(request: Request, _: StoreUnavailable) -> Response:
+        return problem_response(language(request), Problem(503, "store_away"))
 
     @app.get("/healthz", include_in_schema=False)
     def health() -> Response:
@@ -54,7 +72,7 @@ def build(office: Office, telemetry: TelemetryStore, sites: list[str]) -> tuple[
         allow(office, request, "GET /api/v1/openapi.json")
         return app.openapi()
 
-    app.add_api_route("/api/v1/sessions", sign_in_route(office, guesses), methods=["POST"], operation_id="sessions")
+    add_sign_in(app, office, guesses)
     add_actions(app, office)
     add_reads(app, office, telemetry)
     return app, add_pages(app, office, telemetry, guesses)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -11,7 +12,7 @@ from urllib.parse import urlencode
 
 import jinja2
 import msgspec
-from fastapi import FastAPI, Form, Request
+from fastapi import Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
@@ -22,7 +23,7 @@ from api.http import COOKIE, Problem, language, person_of, require_same_origin, 
 from api.office import Office
 from api.reads import event_row
 from api.rights import RIGHTS
-from api.routes import allow, try_sign_in
+from api.routes import ERRORS, allow, try_sign_in
 from api.texts import LANGUAGES, catalogue, text
 from manway.entities import Person
 from manway.runtime.telemetry import TelemetryStore
@@ -30,6 +31,15 @@ from manway.runtime.telemetry import TelemetryStore
 Row = dict[str, object]
 _HOMES = (("manager", "/wall"), ("approver", "/approvals"), ("attendant", "/attendant"), ("worker", "/worker"))
 _NAV = ("worker", "attendant", "approvals", "wall")
+_VIEWS = {
+    "worker": "/worker",
+    "approvals": "/approvals",
+    "attendant": "/attendant",
+    "wall": "/wall",
+    "alarm": "/alarms/{alarm}",
+    "space": "/spaces/{space}",
+}
+_POSITION = re.compile(r"[0-9]{1,18}")
 _TICK_S = 1.0
 _REPLAY_MOST = 500
 _LOOK_S = 0.25  # least time between two looks at a view
@@ -161,14 +171,7 @@ def add_pages(app: FastAPI, office: Office, telemetry: TelemetryStore, guesses: 
         app.add_api_route(path, show, methods=["GET"], include_in_schema=False, response_model=None)
         return show
 
-    for path, name in (
-        ("/worker", "worker"),
-        ("/approvals", "approvals"),
-        ("/attendant", "attendant"),
-        ("/wall", "wall"),
-        ("/alarms/{alarm}", "alarm"),
-        ("/spaces/{space}", "space"),
-    ):
+    for name, path in _VIEWS.items():
         page(path, name)
     _add_sign_in(app, pages, guesses)
     _add_stream(app, pages)
@@ -228,14 +231,26 @@ def _add_sign_in(app: FastAPI, pages: Pages, guesses: auth.Guesses) -> None:
 def _add_stream(app: FastAPI, pages: Pages) -> None:
     office = pages.office
 
-    @app.get("/api/v1/stream", response_class=EventSourceResponse, operation_id="stream")
-    async def stream(request: Request) -> AsyncIterator[ServerSentEvent]:
-        person = await run_in_threadpool(allow, office, request, "GET /api/v1/stream")
+    def admit(request: Request) -> Person:
+        """Return who may follow the asked view: a stream shows no more than its page, and refuses before it begins."""
+        person = allow(office, request, "GET /api/v1/stream")
+        args = dict(request.query_params)
+        name = args.pop("view", "wall")
+        if name not in _VIEWS:
+            raise Problem(404, "not_found")
+        allow(office, request, f"GET {_VIEWS[name]}")
+        try:
+            pages.snapshot(request, person, name, args)
+        except desk.NotFound as error:
+            raise Problem(404, "not_found") from error
+        return person
+
+    @app.get("/api/v1/stream", response_class=EventSourceResponse, operation_id="stream", responses=ERRORS)
+    async def stream(request: Request, person: Annotated[Person, Depends(admit)]) -> AsyncIterator[ServerSentEvent]:
         query = dict(request.query_params)
-        name = query.pop("view", "wall")
-        asked = [x for x in (query.pop("after", ""), request.headers.get("last-event-id", "")) if x.isdigit()]
+        asked = [x for x in (query.pop("after", ""), request.headers.get("last-event-id", "")) if _POSITION.fullmatch(x)]
         after = max((int(x) for x in asked), default=office.seq)
-        async for event in _follow(pages, request, person, name, query, after):
+        async for event in _follow(pages, request, person, query.pop("view", "wall"), query, after):
             yield event
 
 

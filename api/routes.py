@@ -7,7 +7,7 @@ from functools import partial
 import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from api import auth, desk, store
@@ -16,6 +16,7 @@ from api.http import Problem, language, once, person_of, require_same_origin, to
 from api.office import Office
 from api.reads import READS, Look
 from api.rights import RIGHTS
+from api.schemas import SignIn
 from api.texts import text
 from manway.entities import Permit, Person
 from manway.errors import ActionRefused, Failure
@@ -23,8 +24,8 @@ from manway.runtime.telemetry import TelemetryStore
 
 Row = dict[str, object]
 _KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
-_ERRORS: dict[int | str, dict[str, object]] = {
-    code: {"description": "problem+json"} for code in (400, 401, 403, 404, 409, 413, 422, 429)
+ERRORS: dict[int | str, dict[str, object]] = {
+    code: {"description": "problem+json"} for code in (400, 401, 403, 404, 409, 413, 415, 422, 429)
 }
 
 
@@ -50,18 +51,39 @@ def add_actions(app: FastAPI, office: Office) -> None:
     for route, action in ACTIONS.items():
         path = route.removeprefix("POST ")
         endpoint = _endpoint(office, route, action)
-        schema = {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": action.body.model_json_schema()}}}
-        }
+        key = {"name": "Idempotency-Key", "in": "header", "required": not action.emergency, "schema": {"type": "string"}}
+        described = {"parameters": [*_path_parameters(path), key], "requestBody": _body_schema(action.body)}
         name = re.sub(r"[^a-z]+", "_", path.removeprefix("/api/v1/")).strip("_")
-        app.add_api_route(path, endpoint, methods=["POST"], operation_id=name, openapi_extra=schema, responses=_ERRORS)
+        app.add_api_route(path, endpoint, methods=["POST"], operation_id=name, openapi_extra=described, responses=ERRORS)
+
+
+def _path_parameters(path: str) -> list[Row]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in re.findall(r"{(\w+)}", path)
+    ]
+
+
+def _body_schema(model: type[BaseModel]) -> Row:
+    """Return the description of a body, its nested models written out: a reference into itself would point nowhere."""
+    whole = model.model_json_schema()
+    nested = whole.pop("$defs", {})
+
+    def written_out(part: object) -> object:
+        if isinstance(part, list):
+            return [written_out(x) for x in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return written_out(nested[part["$ref"].rpartition("/")[2]])
+        return {k: written_out(v) for k, v in part.items()}
+
+    return {"required": True, "content": {"application/json": {"schema": written_out(whole)}}}
 
 
 def _endpoint(office: Office, route: str, action: Action) -> Callable[[Request], object]:
     async def endpoint(request: Request) -> Response:
         require_same_origin(request)
-        if not request.headers.get("content-type", "").startswith("application/json"):
-            raise Problem(415, "json_only")
+        _require_json(request)
         body, target = await request.body(), next(iter(request.path_params.values()), "")
         lang, key = language(request), request.headers.get("idempotency-key", "")
         if not _KEY.fullmatch(key):
@@ -112,7 +134,12 @@ def add_reads(app: FastAPI, office: Office, telemetry: TelemetryStore) -> None:
         path = route.removeprefix("GET ")
         name = re.sub(r"[^a-z]+", "_", path.removeprefix("/api/v1/")).strip("_")
         app.add_api_route(
-            path, _reader(office, telemetry, route, read), methods=["GET"], operation_id=f"get_{name}", responses=_ERRORS
+            path,
+            _reader(office, telemetry, route, read),
+            methods=["GET"],
+            operation_id=f"get_{name}",
+            openapi_extra={"parameters": _path_parameters(path)},
+            responses=ERRORS,
         )
 
 
@@ -131,19 +158,34 @@ def _reader(
     return endpoint
 
 
-def sign_in_route(office: Office, guesses: auth.Guesses) -> Callable[[Request], object]:
-    """Return `POST /api/v1/sessions`: an app's way in; answers a Bearer token."""
+def add_sign_in(app: FastAPI, office: Office, guesses: auth.Guesses) -> None:
+    """Register `POST /api/v1/sessions`: an app's way in; answers a Bearer token."""
 
     async def sessions(request: Request) -> Response:
+        _require_json(request)
         try:
-            body = await request.json()
-            account, password = str(body["account"]), str(body["password"])
-        except (ValueError, KeyError, TypeError) as error:
+            value = SignIn.model_validate_json(await request.body())
+        except ValidationError as error:
             raise Problem(422, "invalid") from error
-        token = await run_in_threadpool(try_sign_in, office, guesses, account, password)
+        token = await run_in_threadpool(try_sign_in, office, guesses, value.account, value.password)
         return JSONResponse({"token": token}, 201)
 
-    return sessions
+    described = {"requestBody": _body_schema(SignIn)}
+    app.add_api_route(
+        "/api/v1/sessions",
+        sessions,
+        methods=["POST"],
+        operation_id="sessions",
+        status_code=201,
+        openapi_extra=described,
+        responses=ERRORS,
+    )
+
+
+def _require_json(request: Request) -> None:
+    """Refuse what a form of a foreign page could send as well."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Problem(415, "json_only")
 
 
 def try_sign_in(office: Office, guesses: auth.Guesses, account: str, password: str) -> str:
@@ -151,10 +193,11 @@ def try_sign_in(office: Office, guesses: auth.Guesses, account: str, password: s
     now = office.now()
     if guesses.wait_s(account, now) > 0:
         raise Problem(429, "too_many_tries")
+    guesses.note(account, now, right=False)  # before it is known: many at once must not all count as the first
     with office.records.look() as db:
         person = auth.sign_in(db, account, password)
-    guesses.note(account, now, right=person is not None)
     if person is None:
         raise Problem(401, "wrong_password")
+    guesses.note(account, now, right=True)
     with office.records.change() as db:
         return auth.open_session(db, person, now)

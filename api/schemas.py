@@ -13,6 +13,13 @@ Text = Annotated[str, Field(min_length=1, max_length=500)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
 
 
+class SignIn(_Body):
+    """An app's way in."""
+
+    account: Annotated[str, Field(min_length=1, max_length=64)]
+    password: Annotated[str, Field(min_length=1, max_length=256)]
+
+
 class NewPermit(_Body):
     """A request for a permit; it begins in `start_in_s` seconds and lasts `minutes`."""
 

@@ -20,17 +20,17 @@ _LEVELS = (("GAS_PRE", Level.PRE), ("GAS_LOW", Level.LOW), ("GAS_HIGH", Level.HI
 _FAULTS = (Status.FAULT, Status.PUMP, Status.UNDER, Status.INVALID, Status.POISON)
 
 
-def conditions(site: Site, now: float) -> Iterator[Condition]:
-    """Yield every condition of the site at `now` (Unix seconds)."""
-    for instrument in site.instruments.values():
+def conditions(site: Site, space: str, now: float) -> Iterator[Condition]:
+    """Yield every condition of one space, its instruments and its locks at `now` (Unix seconds)."""
+    for instrument in site.instruments_of(space):
         yield _silence(site, instrument, now)
         fresh = now < instrument.heard_at + _stale_after(site, instrument)
         for gas, channel in instrument.channels.items():
-            yield from _channel(instrument, gas, channel, fresh=fresh, watched=_occupied(site, instrument.space))
-    for lock in site.locks.values():
+            yield from _channel(instrument, gas, channel, fresh=fresh, watched=_occupied(site, space))
+    for lock in site.locks_of(space):
         yield from _lock(site, lock, now)
-    for space in site.spaces.values():
-        yield from _space(site, space, now)
+    if (watch := site.spaces.get(space)) is not None:
+        yield from _space(site, watch, now)
 
 
 def _condition(

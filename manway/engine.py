@@ -1,8 +1,8 @@
 """The rules of one site without any I/O: inputs in, events out, time as an argument.
 
 `receive` first runs every deadline that has passed, each at its own time, so that a live run and a replay of the journal see
-the same sequence and derive the same event ids. After every input the whole site is judged again, so an opening that is shut
-within the same batch is not missed. Conditions are levels, and the next deadline is simply the earliest time at which one of
+the same sequence and derive the same event ids. After every input the spaces it touched are judged again, so an opening that
+is shut within the same batch is not missed. Conditions are levels, and the next deadline is simply the earliest time at which one of
 them, or a running off-delay, may change by time alone.
 """
 
@@ -94,7 +94,7 @@ class Engine:
         self._now = 0.0
         self._out: list[Event] = []
         self._done: dict[str, tuple[float, bool]] = {}
-        self._until: float | None = None
+        self._due: dict[str, float] = {}  # space -> when time alone may change something there
 
     def receive(self, batch: Iterable[AnyInput], now: float) -> list[Event]:
         """Take inputs in arrival order at `now` (Unix seconds) and return what follows from them.
@@ -105,7 +105,8 @@ class Engine:
         events = self.advance(now)
         for item in batch:
             self._take(item)
-            self._judge()
+            for space in self._touched(item):
+                self._judge(space)
         return events + self._drain()
 
     def advance(self, now: float) -> list[Event]:
@@ -116,9 +117,10 @@ class Engine:
         """
         if now < self._now:
             raise TimeWentBackwards(self._now, now)
-        while self._until is not None and self._until <= now:
-            self._now = max(self._now, self._until)
-            self._judge()
+        while (at := self.next_deadline()) is not None and at <= now:
+            self._now = max(self._now, at)
+            for space in [space for space, due in self._due.items() if due <= at]:
+                self._judge(space)
         self._now = now
         return self._drain()
 
@@ -129,12 +131,14 @@ class Engine:
 
     def next_deadline(self) -> float | None:
         """Return when time alone may change something, Unix seconds."""
-        return self._until
+        return min(self._due.values(), default=None)
 
     def refuses_grant(self, space: str) -> str | None:
-        """Return the kind of an open P1 that forbids PREP and ENTRY grants for a space, or None."""
+        """Return the kind of an open P1 that forbids PREP and ENTRY grants for a space, here or next door, or None."""
+        plan = self.site.plan
+        near = {space, *(c for s in (plan.spaces if plan else []) if s.id == space for c in s.connected)}
         for alarm in self.site.alarms.values():
-            if alarm.space == space and alarm.open and alarm.priority is Priority.P1 and CATALOGUE[alarm.kind].blocks_grants:
+            if alarm.space in near and alarm.open and alarm.priority is Priority.P1 and CATALOGUE[alarm.kind].blocks_grants:
                 return alarm.kind
         return None
 
@@ -144,19 +148,52 @@ class Engine:
 
     # -- judging ------------------------------------------------------------------------------------------------------
 
-    def _judge(self) -> None:
-        """Hold every alarm against its condition, now, and note when to look again."""
+    def _touched(self, item: AnyInput) -> list[str]:
+        """Return the spaces an input can change anything in; nothing is judged that nothing has touched."""
+        site = self.site
+        match item:
+            case FrameReceived(frame=frame):
+                watch = site.instruments.get(frame.device)
+                return [watch.space] if watch else []
+            case LockReported(lock=name) | HelloReceived(lock=name) | ResultReceived(lock=name) | LogReceived(lock=name):
+                return self._space_of(name)
+            case CommandReceived(command=command):
+                return self._commanded(command)
+            case PlanReceived():
+                watches = [*site.instruments.values(), *site.locks.values()]
+                return list(dict.fromkeys([*site.spaces, *(watch.space for watch in watches)]))
+            case _:
+                return []
+
+    def _commanded(self, command: AnyCommand) -> list[str]:
+        match command:
+            case OrderEvacuation(space=space) | RecordEntry(space=space) | RecordCheckIn(space=space):
+                return [space]
+            case GreetLock(lock=lock) | WriteGrant(lock=lock):
+                return self._space_of(lock)
+            case _:
+                return []  # a pressed button changes an alarm, not what it is about
+
+    def _space_of(self, lock: str) -> list[str]:
+        watch = self.site.locks.get(lock)
+        return [watch.space] if watch else []
+
+    def _judge(self, space: str) -> None:
+        """Hold every alarm of a space against its condition, now, and note when to look there again."""
         now, delay, until = self._now, self.site.timings.alarm_off_delay_s, []
-        self._time_out_grants()
-        for condition in list(conditions(self.site, now)):
+        self._time_out_grants(space)
+        for condition in list(conditions(self.site, space, now)):
             if condition.until is not None and condition.until > now:
                 until.append(condition.until)
             self._feel(condition, delay)
-        until += [at for a in self.site.alarms.values() if (at := a.off_at(delay)) is not None and at > now]
-        until += self._announce_gaps()
-        self._mark_silence()
-        self._evacuate_where_due()
-        self._until = min(until, default=None)
+        alarms = [alarm for alarm in self.site.alarms.values() if alarm.space == space]
+        until += [at for alarm in alarms if (at := alarm.off_at(delay)) is not None and at > now]
+        until += self._announce_gaps(space)
+        self._mark_silence(space)
+        self._evacuate_where_due(alarms)
+        self._due.pop(space, None)
+        if until:
+            self._due[space] = min(until)
 
     def _feel(self, condition: Condition, delay: float) -> None:
         key = (condition.kind, condition.object, condition.space)
@@ -193,9 +230,9 @@ class Engine:
             evacuate=evacuates,
         )
 
-    def _evacuate_where_due(self) -> None:
-        """Order people out wherever an evacuating P1 is on, also those who went in after it rose."""
-        for alarm in self.site.alarms.values():
+    def _evacuate_where_due(self, alarms: list[Alarm]) -> None:
+        """Order people out where an evacuating P1 is on, also those who went in after it rose."""
+        for alarm in alarms:
             space = self.site.spaces.get(alarm.space)
             if space is None or space.evacuating or not space.occupancy.occupied:
                 continue
@@ -215,8 +252,8 @@ class Engine:
             space.evacuating = False
             self._emit(EvacuationCompleted, cause, "all out", space=space.id, permit=permit, cause=cause)
 
-    def _time_out_grants(self) -> None:
-        for lock in self.site.locks.values():
+    def _time_out_grants(self, space: str) -> None:
+        for lock in self.site.locks_of(space):
             if lock.written is None or self._now < lock.written.confirm_by:
                 continue
             self._emit(
@@ -230,10 +267,10 @@ class Engine:
             lock.position = move(lock.position, LockSignal.TIMED_OUT)
             lock.written, lock.unconfirmed = None, True
 
-    def _announce_gaps(self) -> list[float]:
+    def _announce_gaps(self, space: str) -> list[float]:
         """Announce gaps that have stood long enough; return when the next one will have."""
         wait, soon = self.site.timings.missed_frames_s, []
-        for watch in self.site.instruments.values():
+        for watch in self.site.instruments_of(space):
             boot = watch.ledger.boot or 0
             for gap in watch.ledger.standing(self._now, wait):
                 named = {"device": watch.device, "boot": boot, "first": gap.first, "last": gap.last}
@@ -241,8 +278,8 @@ class Engine:
             soon += [gap.at + wait for gap in watch.ledger.gaps[:1]]
         return soon
 
-    def _mark_silence(self) -> None:
-        for watch in self.site.instruments.values():
+    def _mark_silence(self, space: str) -> None:
+        for watch in self.site.instruments_of(space):
             alarm = self.site.alarms.get(("DATA_LOST", watch.device, watch.space))
             silent = alarm is not None and alarm.holds is True
             if silent and not watch.lost:

@@ -89,6 +89,10 @@ class Site(msgspec.Struct):
         permits = [p for p in (self.plan.permits if self.plan else []) if p.space == space and p.state in HOLDING]
         return next((p for p in permits if p.state in OPEN), permits[0] if permits else None)
 
+    def instruments_of(self, space: str) -> list[InstrumentWatch]:
+        """Return the instruments working in a space."""
+        return [watch for watch in self.instruments.values() if watch.space == space]
+
     def locks_of(self, space: str) -> list[LockWatch]:
         """Return the locks of a space."""
         return [lock for lock in self.locks.values() if lock.space == space]

@@ -1,0 +1,289 @@
+"""The approval service on a bench: a seeded yard, a clock set by hand, real engines behind the pictures, no sockets."""
+
+import contextlib
+import functools
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from fastapi import FastAPI
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from api import auth, store
+from api.app import build
+from api.bridge import Bridge
+from api.desk import permit_of
+from api.http import guarded
+from api.office import Office
+from api.pages import Pages
+from api.signer import Signer
+from firmware_sim.lock import Body
+from gateway.picture import site_state
+from manway.cli.seed import make_keys, seed_records
+from manway.codec_ble import HELLO_REQUEST
+from manway.commands import OrderEvacuation, RecordCheckIn, RecordEntry
+from manway.engine import Engine
+from manway.entities import Bolt, Door, Frame, Permit, PermitState, Person, Plan, Reading, Signature
+from manway.events import AnyEvent
+from manway.ids import Status, derived_id
+from manway.inputs import AnyInput, CommandReceived, FrameReceived, LockReported, PlanReceived
+from manway.runtime import settings
+from manway.runtime.signing import SigningKey
+from manway.runtime.telemetry_embedded import EmbeddedStore
+from manway.runtime.yard import Yard, load_yard
+from tests.kit.builders import a_lock_state
+from tests.kit.clock import EPOCH, FakeClock
+from tests.kit.locks import ISSUER, LockBench, counting_random, only, seeded_key
+from tests.kit.memory_broker import MemoryBroker, MemoryBus
+from tests.kit.site import in_place
+
+SITES = ["yard-north", "yard-south"]
+SPACE, LOCK, GAS = "n04", "lock-n04", "gas-n04"  # quiet: nobody works there
+CLEAN = {"O2": 20.9, "LEL": 0.0, "H2S": 0.0, "CO": 0.0, "fan_a": 2.0, "battery_percent": 90.0}
+PEOPLE = {"worker": "p01", "attendant": "p02", "approver": "p03", "manager": "p04", "regulator": "p05", "auditor": "p06"}
+PLAN_KEY = seeded_key(0xA0)
+Json = dict[str, object]
+
+
+class Seed(msgspec.Struct, frozen=True):
+    """A seeded installation that is copied for every test: argon2id takes its time."""
+
+    records: bytes
+    passwords: dict[str, str]
+    lock_seeds: dict[str, bytes]
+
+
+@functools.cache
+def seed() -> Seed:
+    with tempfile.TemporaryDirectory() as name:
+        folder, yard = Path(name), load_yard()
+        public = make_keys(folder / "keys", yard)
+        passwords = seed_records(folder / "records.db", yard, public, EPOCH)
+        seeds = {lock: (folder / "keys" / "locks" / f"{lock}.key").read_bytes() for lock in public}
+        return Seed((folder / "records.db").read_bytes(), passwords, seeds)
+
+
+class Desk:
+    """An office with a yard, its engines, and what a test does to them. The clock stands until `wait`, unless it is a loop's."""
+
+    def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "records.db").write_bytes(seed().records)
+        self.yard: Yard = load_yard()
+        self.records = store.Records(folder / "records.db")
+        if clock is None:
+            clock = FakeClock()
+            clock.set(EPOCH)
+        self.clock = clock
+        self.timings = settings.timings(yard=True)
+        signer = Signer(ISSUER, counting_random())
+        self.office = Office(self.records, clock, signer, settings.limits("CN"), self.timings, yard=True)
+        self.telemetry = EmbeddedStore(folder / "telemetry", writer=True)
+        self.broker = MemoryBroker()
+        self.engines = {site: Engine(site, self.office.limits, self.timings) for site in SITES}
+        self._numbers = itertools.count(1)
+
+    def close(self) -> None:
+        self.telemetry.close()
+        self.records.close()
+
+    # ---- time and air
+
+    def now(self) -> float:
+        return self.clock.now()
+
+    def wait(self, seconds: float) -> None:
+        self.clock.set(self.clock.now() + seconds)
+
+    def plan(self, site: str) -> Plan:
+        bridge = Bridge(self.office, self.broker.bus("plan"), PLAN_KEY, SITES, in_place)
+        with self.records.look() as db:
+            plan = bridge._plan(db, site)
+        return msgspec.structs.replace(plan, version=next(self._numbers), made_at=self.now())
+
+    def look(
+        self, *, here: bool = True, air: Mapping[str, float] | None = None, bolts: Mapping[str, Bolt] | None = None
+    ) -> None:
+        """Let both gateways report: plan, a frame of every instrument, every lock, attendants (`here`), and a heartbeat.
+
+        `air` changes the channels of the instrument in SPACE, `bolts` the reports of named locks (retracted: door open).
+        """
+        for site, engine in self.engines.items():
+            plan, now = self.plan(site), self.now()
+            inputs: list[AnyInput] = [PlanReceived(plan)]
+            for instrument in plan.instruments:
+                values = CLEAN | dict(air or {}) if instrument.device == GAS else CLEAN
+                readings = {c: Reading(Status.OK, v) for c, v in values.items()}
+                number = next(self._numbers)
+                inputs.append(FrameReceived(Frame(instrument.device, 1, number, int(now * 1000), now, readings)))
+            for lock in plan.locks:
+                bolt = (bolts or {}).get(lock.device, Bolt.LOCKED)
+                door = Door.CLOSED if bolt is Bolt.LOCKED else Door.OPEN
+                inputs.append(LockReported(lock.device, a_lock_state(bolt, door=door, tick=next(self._numbers))))
+            inputs += [self._check_in(p) for p in plan.permits if here]
+            engine.receive(inputs, now)
+            self.show(site)
+
+    def show(self, site: str = "yard-north", *, heard: bool = True) -> None:
+        """Take a gateway's picture as the bridge would."""
+        self.office.pictures.take(site_state(self.engines[site], gateway="gw-1", jid="j1", event=0))
+        if heard:
+            self.office.pictures.heard_at[site] = self.now()
+
+    def _envelope(self) -> dict[str, object]:
+        return {"id": f"c{next(self._numbers)}", "site": "yard-north", "at": self.now(), "exp": self.now() + 60, "by": "p02"}
+
+    def _check_in(self, permit: Permit) -> CommandReceived:
+        named = self._envelope() | {"site": permit.site, "permit": permit.id, "space": permit.space}
+        return CommandReceived(msgspec.convert(named, RecordCheckIn))
+
+    def count(self, permit: Permit, person: str, direction: str = "in") -> None:
+        """Somebody goes in or comes out, by the engine's own count."""
+        named = {"space": permit.space, "permit": permit.id, "person": person, "direction": direction}
+        self.engines[permit.site].receive([CommandReceived(msgspec.convert(self._envelope() | named, RecordEntry))], self.now())
+        self.show(permit.site)
+
+    def flee(self, permit: Permit) -> None:
+        """The engine is told to evacuate."""
+        named = {"space": permit.space, "permit": permit.id}
+        command = msgspec.convert(self._envelope() | named, OrderEvacuation)
+        self.engines[permit.site].receive([CommandReceived(command)], self.now())
+        self.show(permit.site)
+
+    # ---- records
+
+    def person(self, account: str) -> Person:
+        with self.records.look() as db:
+            found = store.get(db, Person, PEOPLE.get(account, account))
+        assert found is not None
+        return found
+
+    def make_permit(self, state: PermitState = PermitState.APPROVED, **changed: object) -> Permit:
+        """A permit on SPACE that got as far as `state`: requested by the worker, approved, not yet ventilated or tested."""
+        number = next(self._numbers)
+        signed = [Signature("supervisor", "p01", self.now() - 60)]
+        if state is not PermitState.SUBMITTED:
+            signed.append(Signature("approver", "p03", self.now() - 30))
+        permit = Permit(
+            id=derived_id("test-permit", number),
+            number=f"2027-9{number:03d}",
+            site="yard-north",
+            space=SPACE,
+            work="cable joint",
+            drill=True,
+            state=state,
+            requester="p01",
+            supervisor="p01",
+            attendant="p02",
+            tester="p02",
+            entrants=["p15", "p16"],
+            instruments=[GAS],
+            start=self.now() - 60,
+            end=self.now() + 7200,
+            signatures=signed,
+        )
+        permit = msgspec.structs.replace(permit, **changed)
+        with self.records.change() as db:
+            store.put_permit(db, permit)
+        return permit
+
+    def permit(self, permit: str) -> Permit:
+        with self.records.look() as db:
+            return permit_of(db, permit)
+
+    def events(self, kind: str = "", after: int = 0) -> list[AnyEvent]:
+        with self.records.look() as db:
+            found = store.events(db, lambda c: c.c.seq > after, most=5000)
+        return [e for _, e in found if kind in ("", type(e).__name__)]
+
+    def add_events(self, *events: AnyEvent) -> list[int | None]:
+        with self.records.change() as db:
+            return [store.add_event(db, event) for event in events]
+
+    def audit_actions(self) -> list[str]:
+        """Who did what, in the order of the chain."""
+        with self.records.look() as db:
+            bodies = db.execute(store.audit.select().order_by(store.audit.c.seq)).all()
+        rows = [msgspec.json.decode(row.body) for row in bodies]
+        return [f"{row['actor']} {row['action']}" for row in rows]
+
+    def commands(self) -> dict[str, str]:
+        """State of every command by its type, the newest of each."""
+        with self.records.look() as db:
+            rows = db.execute(store.command.select()).all()
+        return {msgspec.json.decode(row.body)["type"]: row.state for row in rows}
+
+    def lock_key(self, lock: str) -> SigningKey:
+        return SigningKey(seed().lock_seeds[lock])
+
+    def hello(self, lock: str = LOCK) -> bytes:
+        """A lock's fresh signed hello."""
+        bench = LockBench(key=self.lock_key(lock), body=Body())
+        bench.wait(1.0)
+        return only(bench.lock.receive("hello", HELLO_REQUEST, bench.now), "hello")
+
+
+class Bench(Desk):
+    """The same behind HTTP."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.app: FastAPI
+        self.pages: Pages
+        self.app, self.pages = build(self.office, self.telemetry, SITES)
+        self.client = TestClient(guarded(self.app), base_url="http://manway.test", follow_redirects=False)
+        self._tokens: dict[str, str] = {}
+
+    def token(self, account: str) -> str:
+        """A session of somebody, without the password's 38 ms."""
+        if account not in self._tokens:
+            self._tokens[account] = self.new_session(account)
+        return self._tokens[account]
+
+    def new_session(self, account: str) -> str:
+        with self.records.change() as db:
+            return auth.open_session(db, PEOPLE.get(account, account), self.now())
+
+    def headers(self, account: str, **more: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token(account)}", "accept-language": "en"} | more
+
+    def get(self, account: str, path: str) -> Response:
+        return self.client.get(path, headers=self.headers(account))
+
+    def post(self, account: str, path: str, body: object = None, *, key: str | None = None) -> Response:
+        """POST as an app does: Bearer, JSON, a key of its own unless one is given."""
+        key = key or f"test-key-{next(self._numbers)}"
+        return self.client.post(path, json=body or {}, headers=self.headers(account, **{"idempotency-key": key}))
+
+
+@contextlib.contextmanager
+def a_desk(folder: Path, clock: FakeClock | None = None) -> Iterator[Desk]:
+    """An office without HTTP."""
+    desk = Desk(folder, clock)
+    try:
+        yield desk
+    finally:
+        desk.close()
+
+
+@contextlib.contextmanager
+def an_api(folder: Path) -> Iterator[Bench]:
+    """The whole service over HTTP."""
+    bench = Bench(folder)
+    try:
+        with bench.client:
+            yield bench
+    finally:
+        bench.close()
+
+
+def checks_of(answer: Response) -> list[str]:
+    """Which checks a refusal names."""
+    return [failure["check"] for failure in answer.json()["failures"]]
+
+
+def a_bus(broker: MemoryBroker, name: str) -> MemoryBus:
+    return broker.bus(name, [("manway/#", 1)])
