@@ -222,11 +222,9 @@ class Bridge:
         audit.append(db, now, request.by, "GrantIssued", request.lock, encode(issued))
         row = {"id": cti, "permit": request.permit, "lock": request.lock, "kind": request.kind, "holder": request.by}
         db.execute(store.grant.insert().values(row | {"issued_at": now, "used_at": None}))
-        # Answered: asking for another hello would make the lock forget the challenge this grant is for.
+        # Answered, not done: no second hello may take the place of the challenge this grant answers, and how it ends is open.
         db.execute(store.command.update().where(pending).values(state="answered"))
         desk.write_grant(db, office, request, cti, message)
-        # Greeted is greeted: a second hello would take the place of the challenge this grant answers.
-        db.execute(store.command.update().where(pending).values(state="done", result=event.id))
 
     # -- outwards -----------------------------------------------------------------------------------------------------
 

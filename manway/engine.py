@@ -2,8 +2,8 @@
 
 `receive` first runs every deadline that has passed, each at its own time, so that a live run and a replay of the journal see
 the same sequence and derive the same event ids. After every input the spaces it touched are judged again, so an opening that
-is shut within the same batch is not missed. Conditions are levels, and the next deadline is simply the earliest time at which one of
-them, or a running off-delay, may change by time alone.
+is shut within the same batch is not missed. Conditions are levels, and the next deadline is simply the earliest time at which
+one of them, or a running off-delay, may change by time alone.
 """
 
 from collections.abc import Callable, Iterable
@@ -160,8 +160,8 @@ class Engine:
             case CommandReceived(command=command):
                 return self._commanded(command)
             case PlanReceived():
-                watches = [*site.instruments.values(), *site.locks.values()]
-                return list(dict.fromkeys([*site.spaces, *(watch.space for watch in watches)]))
+                places = [*(w.space for w in site.instruments.values()), *(w.space for w in site.locks.values())]
+                return list(dict.fromkeys([*site.spaces, *places]))
             case _:
                 return []
 

@@ -124,14 +124,20 @@ class Desk:
                 door = Door.CLOSED if bolt is Bolt.LOCKED else Door.OPEN
                 inputs.append(LockReported(lock.device, a_lock_state(bolt, door=door, tick=next(self._numbers))))
             inputs += [self._check_in(p) for p in plan.permits if here]
-            engine.receive(inputs, now)
-            self.show(site)
+            self._give(site, inputs)
 
     def show(self, site: str = "yard-north", *, heard: bool = True) -> None:
         """Take a gateway's picture as the bridge would."""
         self.office.pictures.take(site_state(self.engines[site], gateway="gw-1", jid="j1", event=0))
         if heard:
             self.office.pictures.heard_at[site] = self.now()
+
+    def _give(self, site: str, inputs: list[AnyInput]) -> None:
+        events = self.engines[site].receive(inputs, self.now())
+        with self.records.change() as db:
+            for event in events:
+                store.add_event(db, event)
+        self.show(site)
 
     def _envelope(self) -> dict[str, object]:
         return {"id": f"c{next(self._numbers)}", "site": "yard-north", "at": self.now(), "exp": self.now() + 60, "by": "p02"}
@@ -143,15 +149,12 @@ class Desk:
     def count(self, permit: Permit, person: str, direction: str = "in") -> None:
         """Somebody goes in or comes out, by the engine's own count."""
         named = {"space": permit.space, "permit": permit.id, "person": person, "direction": direction}
-        self.engines[permit.site].receive([CommandReceived(msgspec.convert(self._envelope() | named, RecordEntry))], self.now())
-        self.show(permit.site)
+        self._give(permit.site, [CommandReceived(msgspec.convert(self._envelope() | named, RecordEntry))])
 
     def flee(self, permit: Permit) -> None:
         """The engine is told to evacuate."""
         named = {"space": permit.space, "permit": permit.id}
-        command = msgspec.convert(self._envelope() | named, OrderEvacuation)
-        self.engines[permit.site].receive([CommandReceived(command)], self.now())
-        self.show(permit.site)
+        self._give(permit.site, [CommandReceived(msgspec.convert(self._envelope() | named, OrderEvacuation))])
 
     # ---- records
 

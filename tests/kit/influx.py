@@ -95,10 +95,15 @@ def running_influx(directory: Path) -> Iterator[InfluxServer]:
     pytest.skip(f"no InfluxDB: {'; '.join(reasons)}")
 
 
+def cached_binary() -> Path:
+    """Where the built server lies, or will."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "manway" / "bin" / "influxd"
+
+
 def built_by_go() -> Path:
     """Return the cached 1.8.10 binary; builds it where it is missing, which takes minutes."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "manway" / "bin"
-    target = cache / "influxd"
+    target = cached_binary()
+    cache = target.parent
     if target.exists():
         return target
     if not shutil.which("go"):
