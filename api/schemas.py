@@ -30,6 +30,7 @@ class NewPermit(_Body):
     attendant: Id
     tester: Id
     entrants: Annotated[list[Id], Field(min_length=1, max_length=20)]
+    submit: Literal[True] = True
 
 
 class Reason(_Body):

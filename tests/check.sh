@@ -2,7 +2,7 @@
 # The static gate; every line fails the whole. `--fix` formats, applies safe fixes and regenerates tables in the docs.
 set -eu
 bin=.venv/bin
-generated="README.md docs/alarms.md docs/checks.md docs/events.md docs/limits.md docs/rights.md docs/settings.md docs/states.md docs/topics.md"
+generated="README.md docs/alarms.md docs/checks.md docs/events.md docs/limits.md docs/measurements.md docs/rights.md docs/settings.md docs/states.md docs/topics.md"
 if [ "${1:-}" = --fix ]; then
     $bin/ruff check --fix --quiet .
     $bin/ruff format --quiet .

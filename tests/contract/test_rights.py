@@ -56,9 +56,9 @@ def a_staffed_api(folder: Path) -> Iterator[tuple[Bench, dict[str, str]]]:
         alarm = AlarmRaised(id="alarm-1", at=bench.now(), site="yard-north", alarm="alarm-1", kind="GAS_LOW",
                             object="gas-n04/H2S", space=SPACE, priority=Priority.P1)  # fmt: skip
         bench.add_events(alarm)
-        named = [person_of(role, named=True) for role in Role]
+        people = [person_of(role, named=True) for role in Role]
         # Closed: whatever a permitted role asks of it is refused by its state, so that one permit serves every cell.
-        permit = bench.make_permit(PermitState.CLOSED, requester=named[0], entrants=named)
+        permit = bench.make_permit(PermitState.CLOSED, requester=people[0], entrants=people)
         assert permit.state in TERMINAL
         yield bench, {"permit": permit.id, "alarm": "alarm-1", "space": SPACE, "command": "none"}
 

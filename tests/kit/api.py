@@ -67,7 +67,7 @@ def seed() -> Seed:
 
 
 class Desk:
-    """An office with a yard, its engines, and what a test does to them. The clock stands until `wait`, unless it is a loop's."""
+    """An office with a yard, its engines, and what a test does to them. The clock stands until `wait`, if it is ours."""
 
     def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class Desk:
 
         `air` changes the channels of the instrument in SPACE, `bolts` the reports of named locks (retracted: door open).
         """
-        for site, engine in self.engines.items():
+        for site in self.engines:
             plan, now = self.plan(site), self.now()
             inputs: list[AnyInput] = [PlanReceived(plan)]
             for instrument in plan.instruments:

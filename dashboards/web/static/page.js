@@ -78,7 +78,7 @@ function take({ name, data }) {
     gateways = new Map(data.gateways);
     beat();
     refresh();
-  } else if (data.type === "AlarmRaised") {
+  } else if (data.type === "alarm.raised") {
     const words = `${text(`priority.${data.priority}`)} ${data.text}`;
     if (data.priority === 1) say("say-now", words);
     else polite.push(words);
