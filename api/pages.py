@@ -18,17 +18,23 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
-from api import auth, desk, store, views
+from api import auth, desk, store
 from api.http import COOKIE, Problem, language, person_of, require_same_origin, token_of
 from api.office import Office
 from api.reads import event_row
 from api.rights import RIGHTS
 from api.routes import ERRORS, allow, try_sign_in
 from api.texts import LANGUAGES, catalogue, text
+from api.views.alarm import alarm, banner
+from api.views.approvals import approvals
+from api.views.attendant import attendant
+from api.views.space import space_page
+from api.views.view import Row, View
+from api.views.wall import wall
+from api.views.worker import worker
 from manway.entities import Person
 from manway.runtime.telemetry import TelemetryStore
 
-Row = dict[str, object]
 _HOMES = (("manager", "/wall"), ("approver", "/approvals"), ("attendant", "/attendant"), ("worker", "/worker"))
 _NAV = ("worker", "attendant", "approvals", "wall")
 _VIEWS = {
@@ -65,7 +71,7 @@ class Pages:
             "—" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M:%S")
         )
 
-    def data(self, view: views.View, name: str, args: dict[str, str]) -> Row:
+    def data(self, view: View, name: str, args: dict[str, str]) -> Row:
         """Return a view model by the name of its page.
 
         Raises:
@@ -73,17 +79,17 @@ class Pages:
         """
         match name:
             case "wall":
-                return views.wall(view)
+                return wall(view)
             case "approvals":
-                return views.approvals(view)
+                return approvals(view)
             case "worker":
-                return views.worker(view)
+                return worker(view)
             case "attendant":
-                return views.attendant(view, args.get("permit", ""))
+                return attendant(view, args.get("permit", ""))
             case "alarm":
-                found = views.alarm(view, args.get("alarm", ""))
+                found = alarm(view, args.get("alarm", ""))
             case "space":
-                found = views.space_page(view, args.get("space", ""), self._torn_frames)
+                found = space_page(view, args.get("space", ""), self._torn_frames)
             case _:
                 found = None
         if found is None:
@@ -103,8 +109,8 @@ class Pages:
     def snapshot(self, request: Request, person: Person, name: str, args: dict[str, str]) -> tuple[int, Row, Row]:
         """Return (position in the log, view model, banner) from one consistent read."""
         with self.office.records.look() as db:
-            view = views.View(self.office, db, person, language(request))
-            return store.last_seq(db), self.data(view, name, args), views.banner(view)
+            view = View(self.office, db, person, language(request))
+            return store.last_seq(db), self.data(view, name, args), banner(view)
 
     def render(self, request: Request, template: str, **context: object) -> HTMLResponse:
         """Render a template with what every page has."""
@@ -261,6 +267,10 @@ async def _follow(
     office, loop = pages.office, asyncio.get_running_loop()
     shown, ticked, looked = b"", 0.0, 0.0
     yield ServerSentEvent(comment="live", retry=500)
+    newest = await run_in_threadpool(_newest, office)
+    if after > newest:  # this page has followed another log than ours: what it shows is not ours either
+        after = newest
+        yield ServerSentEvent(raw_data='{"reason":"another log"}', event="reset")
     while True:
         news = office.news
         rows, after = await run_in_threadpool(_news, pages, request, person, after)
@@ -292,11 +302,16 @@ def _ms(age_s: float | None) -> int | None:
     return None if age_s is None else int(age_s * 1000)
 
 
+def _newest(office: Office) -> int:
+    with office.records.look() as db:
+        return store.last_seq(db)
+
+
 def _news(pages: Pages, request: Request, person: Person, after: int) -> tuple[list[tuple[int, Row]], int]:
-    """Return what the log has behind a position; a jump over more than it replays moves to the end instead."""
+    """Return what the log has behind a position, a bounded piece at a time, and the position behind that."""
     with pages.office.records.look() as db:
         rows = store.events(db, lambda c: c.c.seq > after, most=_REPLAY_MOST)
         if not rows:
             return [], after
-        view = views.View(pages.office, db, person, language(request))
+        view = View(pages.office, db, person, language(request))
         return [(seq, event_row(view, seq, event)) for seq, event in rows], rows[-1][0]

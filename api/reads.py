@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from api import desk, store, views
+from api import desk, store
 from api.http import Problem
 from api.office import Office
 from api.rights import RIGHTS
-from api.texts import failure_row, text
+from api.texts import failure_row, reason_text, text
+from api.views.gas import gas_rows, shown_unit
+from api.views.permit import preparation
+from api.views.view import Row, View
+from api.views.wall import wall
 from manway.checks import Outcome
 from manway.entities import Permit, Person
 from manway.errors import Failure
@@ -21,7 +25,6 @@ from manway.ids import GrantKind
 from manway.limits import Limit
 from manway.runtime.telemetry import TelemetryStore
 
-Row = dict[str, object]
 _MOST = 500
 _LARGEST = 2.0**40
 _CURVE_S = 3600  # an hour of seconds is all a curve can show
@@ -39,9 +42,9 @@ class Look:
     args: dict[str, str]
 
     @property
-    def view(self) -> views.View:
+    def view(self) -> View:
         """The view models in the reader's language."""
-        return views.View(self.office, self.db, self.by, self.lang)
+        return View(self.office, self.db, self.by, self.lang)
 
     def number(self, name: str, otherwise: float) -> float:
         """Return a numeric argument.
@@ -80,11 +83,11 @@ def _events(look: Look) -> Row:
 
 
 def _spaces(look: Look) -> Row:
-    return {"items": views.wall(look.view)["tiles"], "next": None}
+    return {"items": wall(look.view)["tiles"], "next": None}
 
 
 def _alarms(look: Look) -> Row:
-    return {"items": views.wall(look.view)["alarms"], "next": None}
+    return {"items": wall(look.view)["alarms"], "next": None}
 
 
 def _permits(look: Look) -> Row:
@@ -98,11 +101,11 @@ def _permit(look: Look) -> Row:
 
 def _preparation(look: Look) -> Row:
     permit = desk.permit_of(look.db, look.args["permit"])
-    return views.preparation(look.office, desk.space_of(look.db, permit.space))
+    return preparation(look.office, desk.space_of(look.db, permit.space))
 
 
 def _gases(look: Look) -> Row:
-    rows: list[object] = [*look.view.gases(desk.space_of(look.db, look.args["space"]))]
+    rows: list[object] = [*gas_rows(look.view, desk.space_of(look.db, look.args["space"]))]
     return _items(rows)
 
 
@@ -188,7 +191,7 @@ def permit_row(p: Permit) -> Row:
     return row | {"state": p.state.value, "approved": signed, "test_passed": p.gas_test.passed if p.gas_test else None}
 
 
-def event_row(view: views.View, seq: int, value: AnyEvent) -> Row:
+def event_row(view: View, seq: int, value: AnyEvent) -> Row:
     """Return an event of the log with its sentence in the reader's language."""
     name = type(value).__name__
     dotted = re.sub(r"(?<!^)(?=[A-Z])", ".", name).lower()
@@ -218,7 +221,7 @@ def command_row(db: sa.Connection, command: str, person: Person, lang: str) -> R
     for _, event in store.events(db, lambda c: (c.c.cause == command) & (c.c.type == "GrantRefused")):
         if isinstance(event, GrantRefused):
             failures = event.failures
-    reason = text(lang, f"reason.{row.result}") if state == "refused" and row.result else ""
+    reason = reason_text(lang, row.result) if state == "refused" and row.result else ""
     return {
         "id": command,
         "state": state,
@@ -251,6 +254,6 @@ def _series(
         "lo": column(found.lo.tolist()),
         "hi": column(found.hi.tolist()),
         "mean": column(found.mean.tolist()),
-        "unit": rule.unit.replace("m3", "m³"),
+        "unit": shown_unit(rule.unit),
         "limits": [{"level": x.level, "side": x.side, "value": x.value} for x in rule.limit],
     }

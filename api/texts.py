@@ -31,6 +31,12 @@ def text(lang: str, key: str, /, **params: object) -> str:
     return string.Formatter().vformat(catalogue(lang).get(key, key), (), _Kept(params))
 
 
+def reason_text(lang: str, code: str) -> str:
+    """Return why a command was refused, by the engine or by the lock, in words."""
+    keys = (f"{kind}.{code}" for kind in ("reason", "refusal"))
+    return next((catalogue(lang)[key] for key in keys if key in catalogue(lang)), code)
+
+
 def choose(accept: str, wanted: str | None) -> str:
     """Return the language a person chose, else the browser's, else Chinese."""
     if wanted in LANGUAGES:
@@ -38,12 +44,17 @@ def choose(accept: str, wanted: str | None) -> str:
     return "en" if accept.strip().lower().startswith("en") else "zh-CN"
 
 
+def hour_and_minute(at: float) -> str:
+    """Return Unix seconds as a clock on this host's wall shows them."""
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M")
+
+
 def _shown(lang: str, params: dict[str, str | int | float]) -> dict[str, object]:
     """Return a failure's parameters as people read them: clock times, and codes by their words."""
     shown: dict[str, object] = dict(params)
     for name, value in params.items():
         if name in _TIMES and isinstance(value, float):
-            shown[name] = datetime.fromtimestamp(value, UTC).astimezone().strftime("%H:%M")
+            shown[name] = hour_and_minute(value)
         elif name in _WORDS and isinstance(value, str):
             words = [text(lang, f"{_WORDS[name]}.{code}") for code in value.split(", ")]
             shown[name] = "、".join(words) if lang == "zh-CN" else ", ".join(words)

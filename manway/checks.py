@@ -5,6 +5,8 @@ in silence. The same function serves the page, the signer and the moment of use.
 """
 
 import enum
+import math
+from itertools import pairwise
 
 import msgspec
 
@@ -163,7 +165,7 @@ def _g02_approvals(f: Facts) -> list[Failure]:
     people = [s.person for s in p.signatures]
     if len(set(people)) != len(people) or p.requester in people[1:]:
         failures.append(_fail("G02", "approval.same_person", "approval.get_another"))
-    if any(b.at < a.at for a, b in zip(p.signatures, p.signatures[1:], strict=False)):
+    if any(b.at < a.at for a, b in pairwise(p.signatures)):
         failures.append(_fail("G02", "approval.wrong_order", "approval.get"))
     supervised = all(s.person == p.supervisor for s in p.signatures if s.step == "supervisor")
     if not supervised or any("approver" not in f.roles.get(s.person, []) for s in p.signatures if s.step == "approver"):
@@ -210,9 +212,14 @@ def _g10_ventilation(f: Facts) -> list[Failure]:
     return failures
 
 
+END_M = 1.0  # the first and last point lie this close to top and bottom (GB 46768-2025 5.8.6)
+SPACING_M = 8.0  # and no two points lie further apart
+_PIT_M = 2.0  # below this depth two points are enough
+
+
 def points_needed(depth_m: float) -> int:
     """Return how many sampling points a vertical space of this depth needs (GB 46768-2025 5.8.6)."""
-    return 2 if depth_m < 2 else max(3, -int(-(depth_m - 2) // 8) + 1)  # noqa: PLR2004  below 2 m two points are enough
+    return 2 if depth_m < _PIT_M else max(3, math.ceil((depth_m - 2 * END_M) / SPACING_M) + 1)
 
 
 def _g11_gas_test(f: Facts) -> list[Failure]:
@@ -236,6 +243,8 @@ def judge_test(test: GasTest, space: Space, permit: Permit, limits: LimitProfile
     distances = [p.distance_m for p in test.points]
     if distances != sorted(distances):
         failures.append(_fail("G11", "gas_test.wrong_order", "gas_test.repeat"))
+    if not _well_placed(sorted(distances), space.depth_m):
+        failures.append(_fail("G11", "gas_test.wrong_places", "gas_test.repeat", depth=space.depth_m))
     for point in test.points:
         dwell = timings.dwell_s + timings.dwell_per_m_s * point.distance_m
         if not point.dwell_s >= dwell:  # NaN is not a dwell
@@ -247,6 +256,22 @@ def judge_test(test: GasTest, space: Space, permit: Permit, limits: LimitProfile
 def gases_needed(space: Space) -> list[str]:
     """Return the gases that must be measured in a space: the four of every space and those of its hazards."""
     return [*_BASE_GASES, *(gas for gas in space.required_gases if gas not in _BASE_GASES)]
+
+
+def sampling_distances(depth_m: float) -> list[float]:
+    """Return where to sample, in metres from the entrance: top to bottom, ends within 1 m (GB 46768-2025 5.8.6)."""
+    n, margin = points_needed(depth_m), min(END_M, depth_m / 4)
+    return [round(margin + (depth_m - 2 * margin) * i / (n - 1), 1) for i in range(n)]
+
+
+def _well_placed(distances: list[float], depth_m: float) -> bool:
+    """Say whether points reach both ends of a shaft to 1 m and stand at most 8 m apart; a pit below 2 m has no such rule."""
+    if depth_m < _PIT_M:
+        return True
+    steps = [b - a for a, b in pairwise(distances)]
+    return (
+        bool(distances) and distances[0] <= END_M and distances[-1] >= depth_m - END_M and max(steps, default=0.0) <= SPACING_M
+    )
 
 
 def _judge_point(at_m: float, values: dict[str, float], required: list[str], limits: LimitProfile) -> list[Failure]:

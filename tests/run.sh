@@ -16,4 +16,11 @@ if [ -n "$wanted" ]; then
     fi
 fi
 [ -n "${MANWAY_INFLUXD:-}" ] || $bin/python -m tests.kit.influx >/dev/null || printf "No influxd could be had; its tests will be skipped.\n" >&2
-exec $bin/python -m pytest "$@"
+if [ $# -gt 0 ]; then
+    exec $bin/python -m pytest "$@"
+fi
+# First all that can share the processor, with coverage; then whole processes, which are judged by the clock on the wall.
+$bin/python -m pytest -m "not system" --cov --cov-report=
+$bin/coverage report --include 'manway/*' --omit 'manway/runtime/*,manway/cli/*' --fail-under=100
+$bin/coverage report --omit 'manway/cli/*' --fail-under=90 | tail -n 1
+exec $bin/python -m pytest -m system -n 2

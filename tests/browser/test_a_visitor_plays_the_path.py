@@ -1,6 +1,8 @@
 """A visitor plays one whole entry by hand in Chromium, as worker, approver and attendant, beside the running story."""
 
+import os
 import re
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +11,12 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from tests.kit.chromium import executable
 from tests.kit.demo import RunningDemo, running_demo
 
-pytestmark = [pytest.mark.integration, pytest.mark.allow_hosts(["127.0.0.1", "::1"]), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.system,
+    pytest.mark.allow_hosts(["127.0.0.1", "::1"]),
+    pytest.mark.timeout(300),
+]
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1440, "height": 900}
 SPACE = "Cable chamber 117"
@@ -103,6 +110,21 @@ def test_a_visitor_plays_the_whole_path(browser: Browser, demo: RunningDemo) -> 
     assert mine.count() > 0
     assert complaints_of(attendant) == []
     assert complaints_of(worker) == []
+
+
+def test_a_page_whose_api_has_stopped_says_that_its_data_is_out_of_date(browser: Browser, demo: RunningDemo) -> None:
+    page = signed_in(browser, demo, "manager", PHONE, "zh-CN")
+    page.locator("#watch-no").click()
+    old = page.locator("#stale")
+    expect(old).to_be_hidden()
+
+    os.kill(demo.children()["api"], signal.SIGSTOP)
+    try:
+        expect(old).to_contain_text("数据已过期", timeout=10_000)
+    finally:
+        os.kill(demo.children()["api"], signal.SIGCONT)
+
+    expect(old).to_be_hidden(timeout=20_000)
 
 
 def complaints_of(page: Page) -> list[str]:

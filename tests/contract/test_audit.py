@@ -62,7 +62,8 @@ def test_a_rolled_back_deed_leaves_no_row(records: Records) -> None:
             audit.append(db, 1.0, "p1", "PermitApproved", "permit-9")
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, undone)
+    with pytest.raises(ZeroDivisionError):
+        undone()
     with records.change() as db:
         audit.append(db, 2.0, "p1", "PermitApproved", "permit-9")
     assert broken_at(records) is None

@@ -141,7 +141,8 @@ def test_a_change_is_all_or_nothing(records: Records) -> None:
             store.add_event(db, event("e1"))
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, undone)
+    with pytest.raises(ZeroDivisionError):
+        undone()
     with records.look() as db:
         assert (store.permits(db), store.last_seq(db)) == ([], 0)
 

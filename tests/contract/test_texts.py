@@ -20,16 +20,16 @@ from api.texts import LANGUAGES, catalogue
 from manway.alarm import AlarmState
 from manway.catalogue import CATALOGUE
 from manway.checks import CHECKS, Outcome
-from manway.engine import _DID_NOT_ACT
 from manway.entities import PermitState, RefusalReason
 from manway.events import AnyEvent
 from manway.ids import GrantKind, Priority, Role, Status
 from manway.lock import LockPosition
 from manway.permit import PermitSignal
+from manway.reports import _DID_NOT_ACT
 from manway.runtime.yard import load_yard
 from tests.kit.docs_tables import ROOT
 
-API = sorted((ROOT / "api").glob("*.py"))
+API = sorted((ROOT / "api").rglob("*.py"))
 CORE = [ROOT / "manway" / name for name in ("checks.py", "permit.py")]
 PAGES = sorted((ROOT / "dashboards" / "web" / "templates").glob("*.html"))
 SCRIPTS = [path for path in sorted((ROOT / "dashboards" / "web" / "static").glob("*.js")) if "uPlot" not in path.name]
@@ -242,8 +242,11 @@ def _constants(pattern: str, paths: Iterable[Path]) -> set[str]:
     return {text for text in texts if re.fullmatch(pattern, text)}
 
 
+RULES = ("engine", "reports", "orders", "step", "occupancy")
+
+
 def test_every_reason_for_a_refused_command_has_a_text() -> None:
-    reasons = set(chain.from_iterable(_reasons(ROOT / "manway" / f"{name}.py") for name in ("engine", "occupancy")))
+    reasons = set(chain.from_iterable(_reasons(ROOT / "manway" / f"{name}.py") for name in RULES))
     for scope, call in _calls(ROOT / "api" / "bridge.py", "values"):
         reasons |= {text for k in call.keywords if k.arg == "result" for text in _strings(k.value, scope) if text}
     reasons |= _constants(r"lock\.[a-z_]+", [ROOT / "api" / "bridge.py"])
@@ -268,7 +271,7 @@ def _reasons(path: Path) -> Iterator[str]:
             case _:
                 pass
     for scope, call in _calls(path, "_unknown", "_reject"):
-        yield from _strings(call.args[1], scope)
+        yield from _strings(call.args[2], scope)
 
 
 # -- pages --------------------------------------------------------------------------------------------------------------
@@ -281,8 +284,9 @@ def test_every_text_that_the_views_name_exists() -> None:
         for node in ast.walk(_tree(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"(ui|enter)\.", node.value):
                 (begun if id(node) in parts or node.value.endswith(".") else whole).add(node.value)
-    views = ROOT / "api" / "views.py"
-    steps = {text for scope, call in _calls(views, "step") for text in _strings(call.args[0], scope)}
+    chain_of_an_alarm = ROOT / "api" / "views" / "alarm.py"
+    steps = {text for scope, call in _calls(chain_of_an_alarm, "step") for text in _strings(call.args[0], scope)}
+    assert {"sensed", "fed_back"} <= steps, "the views are read wrongly"
     assert _missing([*whole - begun, *(f"ui.chain.{step}" for step in steps)]) == []
     assert _beginnings_of_nothing(begun) == []
 

@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manway.checks import CHECKS, Facts, Outcome, close_out_failures, evaluate, failures_of, gases_needed, points_needed
+from manway.checks import (
+    CHECKS,
+    Facts,
+    Outcome,
+    close_out_failures,
+    evaluate,
+    failures_of,
+    gases_needed,
+    judge_test,
+    points_needed,
+    sampling_distances,
+)
 from manway.entities import PermitState, Reading, Signature
 from manway.entities import TestPoint as Point
 from manway.ids import GrantKind, Status
@@ -66,6 +77,9 @@ REASONS: list[tuple[str, str, dict[str, object]]] = [
     ("G11", "gas_test.wrong_tester", {"permit": a_permit(entrants=["tester"])}),
     ("G11", "gas_test.too_few_points", with_test(*points(0.5, 5.5))),
     ("G11", "gas_test.wrong_order", with_test(*points(5.5, 3.0, 0.5))),
+    ("G11", "gas_test.wrong_places", with_test(*points(1.1, 3.0, 5.5))),
+    ("G11", "gas_test.wrong_places", with_test(*points(0.5, 3.0, 4.9))),
+    ("G11", "gas_test.wrong_places", with_test(*points(0.5, 0.6, 0.7))),
     ("G11", "gas_test.dwell", with_test(*points(0.5, 3.0), *points(5.5, dwell_s=76.4))),
     ("G11", "gas_test.dwell", with_test(*points(0.5, 3.0), *points(5.5, dwell_s=float("nan")))),
     ("G11", "gas_test.gas_missing", with_test(*points(0.5, 3.0), Point(5.5, 120.0, {"O2": 20.9, "LEL": 0.0, "H2S": 0.0}))),
@@ -324,3 +338,27 @@ def test_the_live_check_passes_only_on_four_good_numbers(readings: dict[str, Rea
         and values["CO"] * 28.010 < 30.0 * 24.0550
     )
     assert passed == good
+
+
+@pytest.mark.parametrize(
+    ("depth_m", "where"),
+    [
+        (1.8, [0.5, 1.4]),  # a pit: two points
+        (6.0, [1.0, 3.0, 5.0]),
+        (12.0, [1.0, 6.0, 11.0]),
+        (20.0, [1.0, 7.0, 13.0, 19.0]),
+        (40.0, [1.0, 8.6, 16.2, 23.8, 31.4, 39.0]),
+    ],
+)
+def test_the_points_proposed_reach_both_ends_and_stand_at_most_eight_metres_apart(depth_m: float, where: list[float]) -> None:
+    proposed = sampling_distances(depth_m)
+
+    assert proposed == pytest.approx(where, abs=0.051)
+    assert len(proposed) == points_needed(depth_m)
+
+
+def test_a_pit_below_two_metres_has_no_rule_of_places() -> None:
+    shallow = msgspec.structs.replace(a_space(), depth_m=1.9)
+    test = a_test(points=points(0.1, 0.2))
+
+    assert judge_test(test, shallow, a_permit(gas_test=test), LIMITS, TIMINGS) == []

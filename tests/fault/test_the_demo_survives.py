@@ -13,7 +13,12 @@ import pytest
 from tests.kit.brokers import free_port
 from tests.kit.demo import ROOT, demo_command, running_demo
 
-pytestmark = [pytest.mark.integration, pytest.mark.allow_hosts(["127.0.0.1", "::1"]), pytest.mark.timeout(360)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.system,
+    pytest.mark.allow_hosts(["127.0.0.1", "::1"]),
+    pytest.mark.timeout(360),
+]
 
 
 def run(*options: str, port: int | None = None, data: Path) -> "subprocess.CompletedProcess[str]":
@@ -44,6 +49,21 @@ def test_ctrl_c_stops_everything_within_five_seconds(tmp_path: Path) -> None:
 
     assert took < 5  # the issue's own number: a person waits at the prompt
     assert [name for name, pid in children.items() if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_nothing_listens_beyond_loopback(tmp_path: Path) -> None:
+    with running_demo(tmp_path / "data") as demo:
+        inodes = {
+            link.readlink().name
+            for pid in demo.children().values()
+            for link in Path(f"/proc/{pid}/fd").iterdir()
+            if link.is_symlink()
+        }
+        rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+        listening = [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
+
+    assert len(listening) >= 3  # pages, MQTT, the broker's own protocol
+    assert {address.split(":")[0] for address in listening} == {"0100007F"}
 
 
 def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:

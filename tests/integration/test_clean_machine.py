@@ -12,7 +12,12 @@ from tests.kit import influx
 from tests.kit.brokers import free_port
 from tests.kit.demo import ROOT
 
-pytestmark = [pytest.mark.integration, pytest.mark.allow_hosts(["127.0.0.1", "::1"]), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.system,
+    pytest.mark.allow_hosts(["127.0.0.1", "::1"]),
+    pytest.mark.timeout(900),
+]
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,8 @@ class Desk:
 
     def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "records.db").write_bytes(seed().records)
+        if not (folder / "records.db").exists():
+            (folder / "records.db").write_bytes(seed().records)
         self.yard: Yard = load_yard()
         self.records = store.Records(folder / "records.db")
         if clock is None:

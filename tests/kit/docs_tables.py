@@ -79,7 +79,7 @@ def raised_by(kind: str) -> str:
     """Return which process raises an alarm, as its sources say; some rows of the list are not built yet."""
     if f'"{kind}"' in inspect.getsource(conditions):
         return "gateway"
-    raises = any(f'"{kind}"' in path.read_text("utf-8") for path in (ROOT / "api").glob("*.py"))
+    raises = any(f'"{kind}"' in path.read_text("utf-8") for path in (ROOT / "api").rglob("*.py"))
     return "api" if raises else "not in this version"
 
 

@@ -99,7 +99,7 @@ async function load() {
   const now = env.now();
   const { device, gas, from, to } = curve();
   if (!device) return;
-  const [start, end] = [from ?? now - 1800, to ?? now];
+  const [start, end] = [from ?? now - 900, to ?? now];
   const query = new URLSearchParams({
     device,
     gas,

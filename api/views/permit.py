@@ -1,0 +1,49 @@
+"""What several pages say about a permit: its head, its steps, and the preparation of its space."""
+
+import math
+
+from api.office import Office
+from api.views.view import Row, View
+from manway.checks import sampling_distances
+from manway.entities import Permit, PermitState, Space
+from manway.permit import OPEN
+
+
+def permit_head(v: View, p: Permit) -> Row:
+    """Return which permit it is, where, and its state."""
+    return {
+        "id": p.id,
+        "number": p.number,
+        "space": v.space_name(p.space),
+        "state": p.state.value,
+        "state_text": v.t(f"permit_state.{p.state.value}"),
+    }
+
+
+def permit_steps(v: View, p: Permit) -> list[Row]:
+    """Return the four steps to an entry: done or not, when, by whom."""
+    approved = next((s for s in p.signatures if s.step == "approver"), None)
+    test = p.gas_test
+    entered = p.state in OPEN or p.state in (PermitState.SUSPENDED, PermitState.CLOSING, PermitState.CLOSED)
+
+    def row(key: str, at: float | None, detail: str = "", *, done: bool) -> Row:
+        return {"key": key, "text": v.t(f"ui.step.{key}"), "done": done, "at": at, "detail": detail}
+
+    return [
+        row(
+            "approval",
+            approved.at if approved else None,
+            v.name(approved.person) if approved else "",
+            done=approved is not None,
+        ),
+        row("vent", p.ventilated_at, done=p.ventilated_at is not None),
+        row("test", test.at if test else None, v.name(test.tester) if test else "", done=bool(test and test.passed)),
+        row("entry", None, done=entered),
+    ]
+
+
+def preparation(office: Office, space: Space) -> Row:
+    """Return how long to ventilate and where to sample, top to bottom, with the dwell of every point."""
+    distances, timings = sampling_distances(space.depth_m), office.timings
+    dwells = [math.ceil((timings.dwell_s + timings.dwell_per_m_s * d) * 10) / 10 for d in distances]
+    return {"ventilation_s": timings.ventilation_s, "points_needed": len(distances), "distances": distances, "dwell_s": dwells}
