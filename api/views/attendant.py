@@ -52,7 +52,7 @@ def _attended(v: View, p: Permit) -> Row:
         },
         "test": _test(v, p),
         "can": _can(v, p),
-        "denied": _denied(v, [x.device for x in v.locks(space)]),
+        "denied": _denied(v, [p.id, *(x.device for x in v.locks(space))]),
     }
 
 
@@ -106,8 +106,9 @@ def _can(v: View, p: Permit) -> dict[str, Row]:
     }
 
 
-def _denied(v: View, locks: list[str]) -> list[Row]:
-    rows = store.events(v.db, lambda c: (c.c.type == "GrantRefused") & c.c.subject.in_(locks or [""]), most=5, newest=True)
+def _denied(v: View, subjects: list[str]) -> list[Row]:
+    """Return the newest refusals: those of the checks are about the permit, those of gateway and lock about the lock."""
+    rows = store.events(v.db, lambda c: (c.c.type == "GrantRefused") & c.c.subject.in_(subjects), most=5, newest=True)
     shown = []
     for _, event in rows:
         if isinstance(event, GrantRefused):

@@ -60,7 +60,7 @@ def signed_in(browser: Browser, demo: RunningDemo, account: str, size: dict[str,
     return page
 
 
-def test_the_wall_shows_the_storys_alarms_and_an_acknowledgement_comes_back(browser: Browser, demo: RunningDemo) -> None:
+def test_the_wall_shows_the_alarms_of_the_story_and_an_acknowledgement_comes_back(browser: Browser, demo: RunningDemo) -> None:
     page = signed_in(browser, demo, "manager", DESK)
     page.locator("#watch-no").click()
     row = page.locator(".alarm-list > li").filter(has_text="Septic tank 021").first

@@ -29,6 +29,14 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield bench
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """For what is refused and leaves no trace."""
+    with an_api(tmp_path_factory.mktemp("edge")) as bench:
+        bench.look()
+        yield bench
+
+
 def sign_in(bench: Bench, account: str = "worker", password: str | None = None, path: str = "/login") -> Response:
     form = {"account": account, "password": seed().passwords[account] if password is None else password}
     return bench.client.post(path, data=form, headers=FORM | {"accept-language": "en"})
@@ -71,8 +79,8 @@ def test_every_refusal_lists_all_failures(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "code"), [("GET", "/nowhere", 404), ("GET", "/api/v1/nowhere", 404), ("DELETE", "/api/v1/permits", 405)]
 )
-def test_the_framework_s_own_refusals_have_the_same_shape(method: str, path: str, code: int, bench: Bench) -> None:
-    answer = bench.client.request(method, path, headers=bench.headers("worker"))
+def test_the_framework_s_own_refusals_have_the_same_shape(method: str, path: str, code: int, shared: Bench) -> None:
+    answer = shared.client.request(method, path, headers=shared.headers("worker"))
     assert (answer.status_code, answer.headers["content-type"]) == (code, "application/problem+json")
     assert (answer.json()["status"], answer.json()["failures"]) == (code, [])
 
@@ -141,11 +149,11 @@ def test_answers_are_kept_thirty_days(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "short", "with a space in it", "x" * 65, "ключключ", "key;drop"])
-def test_without_a_proper_key_nothing_is_done(key: str, bench: Bench) -> None:
-    headers = {k.encode(): v.encode() for k, v in bench.headers("worker", **{"idempotency-key": key}).items()}
-    answer = bench.client.post("/api/v1/permits", json=REQUEST, headers=headers)
+def test_without_a_proper_key_nothing_is_done(key: str, shared: Bench) -> None:
+    headers = {k.encode(): v.encode() for k, v in shared.headers("worker", **{"idempotency-key": key}).items()}
+    answer = shared.client.post("/api/v1/permits", json=REQUEST, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key")
-    assert not bench.events("PermitSubmitted")
+    assert not shared.events("PermitSubmitted")
 
 
 def test_emergency_routes_need_no_key(bench: Bench) -> None:
@@ -173,19 +181,19 @@ SUBMIT = "/api/v1/permits"
         {"entrants": ["p15"] * 21}, {"atendant": "p02"}, {"submit": False},
     ],
 )  # fmt: skip
-def test_a_field_that_is_not_exactly_right_is_refused(changed: Json, bench: Bench) -> None:
-    answer = bench.post("worker", SUBMIT, REQUEST | changed)
+def test_a_field_that_is_not_exactly_right_is_refused(changed: Json, shared: Bench) -> None:
+    answer = shared.post("worker", SUBMIT, REQUEST | changed)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert next(iter(changed)) in answer.json()["failures"][0]["text"]
 
 
 @pytest.mark.parametrize("missing", ["space", "work", "minutes", "attendant", "tester", "entrants"])
-def test_a_missing_field_is_refused(missing: str, bench: Bench) -> None:
-    assert bench.post("worker", SUBMIT, {k: v for k, v in REQUEST.items() if k != missing}).status_code == 422
+def test_a_missing_field_is_refused(missing: str, shared: Bench) -> None:
+    assert shared.post("worker", SUBMIT, {k: v for k, v in REQUEST.items() if k != missing}).status_code == 422
 
 
-def test_every_wrong_field_is_named(bench: Bench) -> None:
-    text = bench.post("worker", SUBMIT, REQUEST | {"minutes": True, "work": ""}).json()["failures"][0]["text"]
+def test_every_wrong_field_is_named(shared: Bench) -> None:
+    text = shared.post("worker", SUBMIT, REQUEST | {"minutes": True, "work": ""}).json()["failures"][0]["text"]
     assert "minutes" in text
     assert "work" in text
 
@@ -206,22 +214,22 @@ def test_every_wrong_field_is_named(bench: Bench) -> None:
         b'{"points":[{"distance_m":1,"dwell_s":60,"readings":{"\\ud800":1}}]}',
     ],
 )  # fmt: skip
-def test_no_body_that_is_not_a_gas_test_is_taken_for_one(raw: bytes, bench: Bench) -> None:
-    permit = bench.make_permit(PermitState.APPROVED)
-    headers = bench.headers("attendant", **{"idempotency-key": "key-of-mine", "content-type": "application/json"})
-    answer = bench.client.post(f"/api/v1/permits/{permit.id}/gas-tests", content=raw, headers=headers)
+def test_no_body_that_is_not_a_gas_test_is_taken_for_one(raw: bytes, shared: Bench) -> None:
+    permit = shared.make_permit(PermitState.SUBMITTED)
+    headers = shared.headers("attendant", **{"idempotency-key": "key-of-mine", "content-type": "application/json"})
+    answer = shared.client.post(f"/api/v1/permits/{permit.id}/gas-tests", content=raw, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
-    assert not bench.events("GasTestRecorded")
+    assert not shared.events("GasTestRecorded")
 
 
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "application/jsonp"]
 )
-def test_only_json_is_taken(kind: str, bench: Bench) -> None:
-    headers = bench.headers("worker", **{"idempotency-key": "key-of-mine", "content-type": kind})
-    answer = bench.client.post(SUBMIT, content=b"{}", headers=headers)
+def test_only_json_is_taken(kind: str, shared: Bench) -> None:
+    headers = shared.headers("worker", **{"idempotency-key": "key-of-mine", "content-type": kind})
+    answer = shared.client.post(SUBMIT, content=b"{}", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (415, "json_only")
-    assert bench.client.post("/api/v1/sessions", content=b"{}", headers={"content-type": kind}).status_code == 415
+    assert shared.client.post("/api/v1/sessions", content=b"{}", headers={"content-type": kind}).status_code == 415
 
 
 def test_json_with_a_charset_is_json(bench: Bench) -> None:
@@ -236,16 +244,14 @@ NUMBERS = ["nan", "inf", "-inf", "1e300", "-1e300", "x", "²", "0x10", "1;2"]
 @pytest.mark.parametrize("path", ["events?after=", "events?limit=", "spaces/n04/telemetry?device=gas-n04&gas=O2&from=",
                                   "spaces/n04/telemetry?device=gas-n04&gas=O2&to=",
                                   "spaces/n04/telemetry?device=gas-n04&gas=O2&step="])  # fmt: skip
-def test_a_query_that_is_no_number_is_refused(path: str, number: str, bench: Bench) -> None:
-    bench.look()
-    assert bench.get("worker", f"/api/v1/{path}{number}").status_code == 422
+def test_a_query_that_is_no_number_is_refused(path: str, number: str, shared: Bench) -> None:
+    assert shared.get("worker", f"/api/v1/{path}{number}").status_code == 422
 
 
 @pytest.mark.parametrize("number", ["-1099511627776", "-1", "0", "1099511627776"])
-def test_a_curve_of_any_time_is_answered(number: str, bench: Bench) -> None:
-    bench.look()
+def test_a_curve_of_any_time_is_answered(number: str, shared: Bench) -> None:
     for query in (f"from={number}", f"to={number}", f"from={number}&to={number}", f"from={number}&step=60"):
-        answer = bench.get("worker", f"/api/v1/spaces/n04/telemetry?device={GAS}&gas=O2&{query}")
+        answer = shared.get("worker", f"/api/v1/spaces/n04/telemetry?device={GAS}&gas=O2&{query}")
         assert answer.status_code in (200, 422), answer.text
 
 
@@ -349,8 +355,8 @@ def test_a_body_in_chunks_is_refused(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "path", ["/login", "/healthz", "/readyz", "/nowhere", "/api/v1/me", "/static/manway.css", "/", "/wall"]
 )
-def test_the_security_headers_stand_on_every_answer(path: str, bench: Bench) -> None:
-    headers = bench.client.get(path).headers
+def test_the_security_headers_stand_on_every_answer(path: str, shared: Bench) -> None:
+    headers = shared.client.get(path).headers
     assert headers["content-security-policy"] == (
         "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
     )
