@@ -1,5 +1,6 @@
 """The training yard as data: what the demo seeds and the simulator plays, read from `manway/tables/yard.toml`."""
 
+import functools
 from importlib.resources import files
 
 import msgspec
@@ -76,6 +77,7 @@ class Yard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return next(s for s in self.space if s.scene == name)
 
 
+@functools.cache
 def load_yard() -> Yard:
     """Return the yard of the package."""
     return msgspec.toml.decode((files("manway") / "tables" / "yard.toml").read_bytes(), type=Yard)
