@@ -169,13 +169,6 @@ class GrantRefused(Event, frozen=True):
     failures: list[Failure] = []
 
 
-class GrantExpired(Event, frozen=True):
-    """Emitted exactly when an unused grant's life ends."""
-
-    lock: str
-    grant: str
-
-
 class PersonEntered(Event, frozen=True):
     """Emitted exactly when occupancy rises by this person; `source` is tag, scan or attendant."""
 
@@ -330,10 +323,6 @@ class PermitSuspended(PermitEvent, frozen=True):
     """Emitted exactly when everybody is out and the opening is barred."""
 
 
-class PermitResumed(PermitEvent, frozen=True):
-    """Emitted exactly when a suspended permit is fit for entry again."""
-
-
 class PermitFinished(PermitEvent, frozen=True):
     """Emitted exactly when the work is done and nobody is inside."""
 
@@ -368,9 +357,9 @@ ENGINE_EVENTS = (
     | EvacuationCompleted | PlanApplied | PlanRejected
 )  # fmt: skip
 API_EVENTS = (
-    MessageRejected | GrantIssued | GrantRefused | GrantExpired | PermitSubmitted | PermitAgreed | PermitApproved
+    MessageRejected | GrantIssued | GrantRefused | PermitSubmitted | PermitAgreed | PermitApproved
     | PermitRejected | PermitReturned | PermitReadied | PermitVoided | PermitStarted | PermitHalted | PermitSuspended
-    | PermitResumed | PermitFinished | PermitClosed | PermitExpired | PermitCancelled | VentilationRecorded
+    | PermitFinished | PermitClosed | PermitExpired | PermitCancelled | VentilationRecorded
     | GasTestRecorded | AlarmRaised | AlarmReturned | AlarmAcknowledged | AlarmReset
 )  # fmt: skip
 AnyEvent = ENGINE_EVENTS | API_EVENTS
