@@ -55,9 +55,8 @@ class Guesses:
         self._failed[account] = (0, now) if right else (self._failed[account][0] + 1, now)
 
 
-def sign_in(db: sa.Connection, account: str, password: str) -> str | None:
-    """Return the person of a right account and password; the same time passes for unknown accounts."""
-    known = store.get(db, Account, account)
+def sign_in(known: Account | None, password: str) -> str | None:
+    """Return the person of an account with its right password; the same time passes for unknown accounts (None)."""
     with _two_at_once:
         right = _hasher.verify(password, known.password_hash if known else _NOBODY)
     return known.person if known and right else None

@@ -97,8 +97,6 @@ class Bridge:
                     await self._take(message)
                 except DecodeRejected as error:
                     _log.warning("message rejected", source=error.source, reason=error.reason)
-                except RecursionError:
-                    _log.warning("message rejected", source=message.topic, reason="nested too deeply")
             await batch.ack()
 
     async def _take(self, message: Message) -> None:
@@ -190,7 +188,9 @@ class Bridge:
         """Let the signer decide on an unlock whose hello has come; its refusal is an event with all failures."""
         office, request = self._office, store.get(db, UnlockRequest, event.cause)
         lock = store.get(db, Lock, event.lock)
-        pending = (store.command.c.id == event.cause) & (store.command.c.state == "pending")
+        pending = (
+            (store.command.c.id == event.cause) & (store.command.c.state == "pending") & (store.command.c.exp >= office.now())
+        )
         waits = db.execute(sa.select(store.command.c.id).where(pending)).scalar() is not None
         if request is None or lock is None or not waits:
             return
@@ -285,7 +285,10 @@ class Bridge:
 
     def _plan(self, db: sa.Connection, site: str) -> Plan:
         used = store.grant.c.used_at
-        spent = db.execute(sa.select(store.grant.c.lock, store.grant.c.id).where(used.is_not(None)).order_by(used))
+        # What still lets people in: an ENTRY grant of a permit that holds its space. Older ones would excuse a forced lock.
+        holding = store.permit_table.c.holding & (store.permit_table.c.id == store.grant.c.permit)
+        entered = used.is_not(None) & (store.grant.c.kind == int(GrantKind.ENTRY)) & holding
+        spent = db.execute(sa.select(store.grant.c.lock, store.grant.c.id).where(entered).order_by(used))
         spaces = store.every(db, Space, site=site)
         locks = store.every(db, Lock, site=site)
         mine = {lock.device for lock in locks}

@@ -46,7 +46,7 @@ from manway.events import (
     VentilationRecorded,
 )
 from manway.ids import GrantKind, derived_id
-from manway.permit import PermitSignal, move
+from manway.permit import HOLDING, PermitSignal, move
 
 COMMAND_LIFE_S = 10.0
 UNLOCK_LIFE_S = 30.0  # to the lock's hello; the grant that follows has its own
@@ -311,8 +311,12 @@ def send(db: sa.Connection, command: AnyCommand, *, root: str = "") -> str:
 
 
 def count_person(db: sa.Connection, office: Office, by: Person, permit_id: str, person: str, direction: str) -> str:
-    """Count a person in or out on the attendant's word."""
+    """Count a person in or out on the attendant's word: of this permit's attendant, while the permit holds its space."""
     permit, now = permit_of(db, permit_id), office.now()
+    if by.id != permit.attendant:
+        raise refuse("attendant.not_you", "attendant.sign_in", "MEM Order 13 art. 15")
+    if permit.state not in HOLDING:
+        raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="entries")
     envelope = {"id": office.new_id(), "site": permit.site, "at": now, "exp": now + COMMAND_LIFE_S, "by": by.id}
     return send(db, RecordEntry(**envelope, space=permit.space, permit=permit.id, person=person, direction=direction))  # type: ignore[arg-type]
 
@@ -322,6 +326,8 @@ def check_in(db: sa.Connection, office: Office, by: Person, permit_id: str) -> s
     permit, now = permit_of(db, permit_id), office.now()
     if by.id != permit.attendant:
         raise refuse("attendant.not_you", "attendant.sign_in", "MEM Order 13 art. 15")
+    if permit.state not in HOLDING:
+        raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="check_in")
     exp = now + COMMAND_LIFE_S
     command = RecordCheckIn(
         id=office.new_id(), site=permit.site, at=now, exp=exp, by=by.id, permit=permit.id, space=permit.space
@@ -363,7 +369,7 @@ def suspend(db: sa.Connection, office: Office, by: Person, permit_id: str, *, ba
 def close_out(db: sa.Connection, office: Office, by: Person, permit_id: str, lock: str) -> tuple[str, list[Failure]]:
     """Ask for the order that arms a lock's button for the last press; it moves no bolt itself (`locks.md` §1.5)."""
     permit = permit_of(db, permit_id)
-    if permit.state not in (PermitState.CLOSING, PermitState.SUSPENDED):
+    if permit.state not in (PermitState.CLOSING, PermitState.SUSPENDED, PermitState.EXPIRED):
         raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="close_out")
     if lock not in {e.lock for e in space_of(db, permit.space).entrances}:  # in another space somebody may be inside
         raise refuse("lock.other_space", "lock.choose_own", "locks.md 1.5", lock=lock)

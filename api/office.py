@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from api import store
 from api.signer import Signer
-from manway.catalogue import CATALOGUE
 from manway.checks import Facts, LiveInstrument
 from manway.codec_mqtt import InstrumentNow, SiteState
 from manway.entities import Instrument, Permit, Person, Reading, Space
@@ -123,7 +122,7 @@ def facts_for(office: Office, db: sa.Connection, permit: Permit, space: Space, *
         attendant_seen_at=here.attendant_at if here else None,
         fan_running=fan_running(office, space),
         instruments=[_live(i, ledger.get(i.device), now) for i in bound],
-        open_p1=sorted(kind for kind in set(open_p1) if kind in CATALOGUE),
+        open_p1=sorted(set(open_p1)),
         other_open_permits=others,
         roles={p.id: p.roles for p in store.every(db, Person)},
         picture_age_s=office.pictures.age_s(space.site, now),

@@ -195,7 +195,8 @@ def try_sign_in(office: Office, guesses: auth.Guesses, account: str, password: s
         raise Problem(429, "too_many_tries")
     guesses.note(account, now, right=False)  # before it is known: many at once must not all count as the first
     with office.records.look() as db:
-        person = auth.sign_in(db, account, password)
+        known = store.get(db, auth.Account, account)
+    person = auth.sign_in(known, password)  # slow on purpose, so not while holding a connection
     if person is None:
         raise Problem(401, "wrong_password")
     guesses.note(account, now, right=True)

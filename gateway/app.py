@@ -49,6 +49,10 @@ class Gateway:
         self._run_journal, self._run_store = journal, telemetry
         self._uplinks = {host.site: Uplink(host.site, name, host.journal) for host in hosts}
         self._queue: asyncio.Queue[Batch] = asyncio.Queue(_QUEUE)
+        # A journal written by a clock that was ahead: its time is kept and runs on, or no deadline would ever pass again.
+        self._ahead = max(0.0, *(host.engine.now - clock.now() for host in hosts))
+        if self._ahead > 1.0:
+            _log.error("the journal is ahead of the clock", seconds=round(self._ahead, 1))
         self._boot = int(clock.now())
         self._stepped_at = clock.now()
         self._fresh = asyncio.Event()
@@ -64,8 +68,8 @@ class Gateway:
             group.create_task(self._fill_store())
 
     def _now(self) -> float:
-        """Return the present, never before what an engine has already seen (its journal may come from a faster clock)."""
-        return max(self._clock.now(), *(host.engine.now for host in self._hosts.values()))
+        """Return the present, never before what an engine has already seen; time goes on even where a journal is ahead."""
+        return max(self._clock.now() + self._ahead, *(host.engine.now for host in self._hosts.values()))
 
     async def _read(self) -> None:
         async for batch in self._bus.batches():
@@ -77,7 +81,7 @@ class Gateway:
             batches: list[Batch] = []
             deadlines = [at for host in self._hosts.values() if (at := host.engine.next_deadline()) is not None]
             with contextlib.suppress(TimeoutError):
-                async with self._clock.timeout_at(min(deadlines, default=None)):
+                async with self._clock.timeout_at(min(deadlines) - self._ahead if deadlines else None):
                     batches.append(await self._queue.get())
             while not self._queue.empty():
                 batches.append(self._queue.get_nowait())
@@ -131,7 +135,10 @@ class Gateway:
             for site, host in self._hosts.items():
                 if self._bus.connected and (host.changed or now - sent.get(site, 0.0) >= _STATE_EVERY_S):
                     host.changed, sent[site] = False, now
-                    await self._bus.publish(f"{root(site)}gw/state", encode(host.picture(self._name)), retain=True)
+                    try:
+                        await self._bus.publish(f"{root(site)}gw/state", encode(host.picture(self._name)), retain=True)
+                    except ValueError as error:  # larger than a message may be: no page is worth a gateway
+                        _log.error("picture not sent", site=site, reason=str(error))
             await asyncio.sleep(0.5)
 
     async def _beat(self) -> None:

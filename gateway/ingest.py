@@ -27,6 +27,8 @@ from manway.topics import Address
 
 Verify = Callable[[bytes, bytes, bytes], bool]  # public key, signed bytes, signature
 MOST_HELD = 600  # ten minutes of a device whose birth does not come
+_U32_END = 1 << 32
+_MS_END = 1 << 53  # no clock of a device comes near; beyond it neither a float nor the journal's integers can hold it
 _MAY_BE_RETAINED = ("state", "up/state", "api/plan")
 _REFUSALS = (b"\xff", b"\xfe")
 
@@ -38,29 +40,38 @@ class Ingest:
         self.births = births
         self.held: dict[str, list[bytes]] = defaultdict(list)
         self.greeting: dict[str, str] = {}  # lock -> the GreetLock command that waits for its hello
+        self._before: dict[str, DeviceState] = {}  # the birth before: its last frames may come behind the next one
         self._site, self._verify, self._plan_key = site, verify, plan_key
         self._locks: dict[str, Lock] = {}
+        self._units: dict[str, dict[str, str]] = {}
+        self._behind: dict[tuple[str, int], float] = {}  # (device, boot) -> the least delay seen: its clock's own error
         self._rejected = 0
 
     def know(self, plan: Plan) -> None:
         """Take the locks of an applied plan: their keys are what hellos and results must verify under."""
         self._locks = {lock.device: lock for lock in plan.locks}
+        self._units = {instrument.device: instrument.channels for instrument in plan.instruments}
 
     def drop_read(self, site: Site) -> None:
         """After a restart: forget held frames that a later birth has already let in."""
         for device, payloads in self.held.items():
             watch = site.instruments.get(device)
             messages = [(p, decode(p, GasFrames, device)) for p in payloads]
-            self.held[device] = [p for p, m in messages if watch is None or not watch.ledger.has(m.b, m.s)]
+            waiting = [(p, m) for p, m in messages if self._birth(device, m.b) is None]  # a birth was journaled with its frames
+            self.held[device] = [p for p, m in waiting if watch is None or not watch.ledger.has(m.b, m.s)]
 
     def take(self, address: Address, message: Message, now: float) -> list[AnyInput]:
         """Return the inputs of one message; bytes that cannot be taken become `InputRejected`."""
         try:
             return self._decode(address, message, now)
         except DecodeRejected as error:
-            self._rejected += 1
-            key = derived_id(self._site, message.topic, str(now), self._rejected, message.payload.hex()[:128])
-            return [InputRejected(key, address.device or message.topic, error.reason, message.payload[:64].hex())]
+            return [self._reject(address.device or message.topic, message.payload, error.reason, now)]
+
+    def _reject(self, source: str, payload: bytes, reason: str, now: float) -> InputRejected:
+        """Keep what cannot be taken. Source and reason may quote the sender, who must not make the event unsendably large."""
+        self._rejected += 1
+        key = derived_id(self._site, source, str(now), self._rejected, payload.hex()[:128])
+        return InputRejected(key, source[:96], reason[:200], payload[:64].hex())
 
     def _decode(self, address: Address, message: Message, now: float) -> list[AnyInput]:  # noqa: PLR0911  one return a topic
         device, payload = address.device, message.payload
@@ -70,8 +81,8 @@ class Ingest:
             case "gas":
                 return self._gas(device, payload, now)
             case "state":
-                self.births[device] = decode(payload, DeviceState, device)
-                return [x for held in self.held.pop(device, []) for x in self._gas(device, held, now)]
+                self._know_birth(device, decode(payload, DeviceState, device))
+                return self._release(device, now)
             case "up/state":
                 return [LockReported(device, codec_ble.decode_state(payload), message.retained)]
             case "up/hello":
@@ -87,15 +98,54 @@ class Ingest:
             case _:
                 return []
 
+    def _birth(self, device: str, boot: int) -> DeviceState | None:
+        """Return a device's birth of this boot, if it is the newest or the one before."""
+        return next((x for x in (self.births.get(device), self._before.get(device)) if x is not None and x.b == boot), None)
+
+    def _know_birth(self, device: str, birth: DeviceState) -> None:
+        was = self.births.get(device)
+        if was is not None and was.b != birth.b:
+            self._before[device] = was
+        self.births[device] = birth
+
+    def _release(self, device: str, now: float) -> list[AnyInput]:
+        """Read the held frames that the newest birth explains; one that cannot be read takes none of the others with it."""
+        inputs, waiting = list[AnyInput](), list[bytes]()
+        for payload in self.held.pop(device, []):
+            message = decode(payload, GasFrames, device)
+            birth = self._birth(device, message.b)
+            if birth is None:
+                waiting.append(payload)
+                continue
+            try:
+                inputs += self._frames(message, birth, device, now)
+            except DecodeRejected as error:
+                inputs.append(self._reject(device, payload, error.reason, now))
+        if waiting:
+            self.held[device] = waiting
+        return inputs
+
     def _gas(self, device: str, payload: bytes, now: float) -> list[AnyInput]:
         message = decode(payload, GasFrames, device)
-        birth = self.births.get(device)
-        if birth is None or birth.b != message.b:
+        if not 0 <= message.b < _U32_END or any(abs(ms) >= _MS_END for ms in (message.t, *message.dt)):
+            raise DecodeRejected(device, "boot, clock or offsets out of range")
+        birth = self._birth(device, message.b)
+        if birth is None:
             if len(self.held[device]) >= MOST_HELD:
                 raise DecodeRejected(device, "no birth of this boot is known")
             self.held[device].append(payload)
             return [FrameHeld(device, payload)]
-        return [FrameReceived(frame) for frame in frames_of(message, birth, device, now)]
+        return self._frames(message, birth, device, now)
+
+    def _frames(self, message: GasFrames, birth: DeviceState, device: str, now: float) -> list[AnyInput]:
+        planned = self._units.get(device, {})
+        if wrong := [name for name, unit in planned.items() if name in birth.ch and birth.ch[name].unit != unit]:
+            raise DecodeRejected(device, f"{wrong[0]} comes in {birth.ch[wrong[0]].unit}, the plan says {planned[wrong[0]]}")
+        behind = now - message.t / 1000 if message.t else 0.0
+        key = (device, message.b)
+        self._behind[key] = min(behind, self._behind.get(key, behind))
+        late_by = max(0.0, self._behind[key])
+        return [FrameReceived(frame) for frame in frames_of(message, birth, device, now, clock_behind_s=late_by)]
 
     def _lock(self, device: str) -> Lock:
         lock = self._locks.get(device)
@@ -129,4 +179,7 @@ class Ingest:
         signed = decode(payload, SignedPlan, "plan")
         if not self._verify(self._plan_key, signed.body, signed.sig):
             raise DecodeRejected("plan", "the signature does not verify")
-        return [PlanReceived(decode(signed.body, Plan, "plan"))]
+        plan = decode(signed.body, Plan, "plan")
+        if plan.site != self._site:
+            raise DecodeRejected("plan", f"it is the plan of {plan.site}")
+        return [PlanReceived(plan)]

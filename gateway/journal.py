@@ -60,10 +60,11 @@ class Journal:
             rows = [(e.id, e.at, encode(e), e.id) for e in events]
             self._db.executemany(_ADD_EVENT, rows)
             self._db.executemany("REPLACE INTO birth VALUES (?, ?)", [(d, encode(b)) for d, b in births.items()])
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk may have rolled it back already
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
         return self.last_seq()
 
     def replay(self) -> Iterator[tuple[float, list[AnyInput]]]:

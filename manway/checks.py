@@ -168,9 +168,13 @@ def _g02_approvals(f: Facts) -> list[Failure]:
     if any(b.at < a.at for a, b in pairwise(p.signatures)):
         failures.append(_fail("G02", "approval.wrong_order", "approval.get"))
     supervised = all(s.person == p.supervisor for s in p.signatures if s.step == "supervisor")
-    if not supervised or any("approver" not in f.roles.get(s.person, []) for s in p.signatures if s.step == "approver"):
+    if not supervised or any(not _may_approve(f.roles.get(s.person, [])) for s in p.signatures if s.step == "approver"):
         failures.append(_fail("G02", "approval.no_right", "approval.get_another"))
     return failures
+
+
+def _may_approve(roles: list[str]) -> bool:
+    return not {"approver", "manager"}.isdisjoint(roles)
 
 
 def _g03_no_alarm(f: Facts) -> list[Failure]:

@@ -9,11 +9,11 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from manway.commands import AnyCommand
+from manway.commands import AnyCommand, WriteGrant
 from manway.entities import Frame, Reading
 from manway.errors import DecodeRejected
 from manway.events import AnyEvent
-from manway.ids import Status
+from manway.ids import GrantKind, Status
 
 # Rows older than this on arrival are replayed: stored and counted, never a live alarm (`pipeline.md` §4.2).
 REPLAY_AFTER_S = 30.0
@@ -210,14 +210,22 @@ def decode(payload: bytes, kind: type[T], source: str) -> T:
         return cast("T", decoder.decode(payload))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DecodeRejected(source, str(error)[:200]) from error
+    except RecursionError as error:
+        raise DecodeRejected(source, "nested too deeply") from error
 
 
 def decode_command(payload: bytes, source: str) -> AnyCommand:
     """Return a command, or raise DecodeRejected."""
     try:
-        return cast("AnyCommand", _commands.decode(payload))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        command = cast("AnyCommand", _commands.decode(payload))
+        if isinstance(command, WriteGrant):
+            GrantKind(command.kind)
+            bytes.fromhex(command.message)
+    except ValueError as error:
         raise DecodeRejected(source, str(error)[:200]) from error
+    except RecursionError as error:
+        raise DecodeRejected(source, "nested too deeply") from error
+    return command
 
 
 def decode_event(payload: bytes) -> AnyEvent:
@@ -228,8 +236,12 @@ def decode_event(payload: bytes) -> AnyEvent:
         raise DecodeRejected("event log", str(error)[:200]) from error
 
 
-def frames_of(message: GasFrames, birth: DeviceState, device: str, received_at: float) -> list[Frame]:
+def frames_of(
+    message: GasFrames, birth: DeviceState, device: str, received_at: float, *, clock_behind_s: float = 0.0
+) -> list[Frame]:
     """Return one Frame per row.
+
+    `clock_behind_s` is how far the device's clock has always been behind: a slow clock makes no frame late.
 
     Raises:
         DecodeRejected: another boot than the birth's, a sequence number outside 32 bits, unknown channels, unequal columns, a
@@ -248,7 +260,7 @@ def frames_of(message: GasFrames, birth: DeviceState, device: str, received_at: 
     for i in range(rows):
         ts = start + offsets[i]
         readings = {channel: column[i] for channel, column in columns.items()}
-        late = received_at - ts / 1000 > REPLAY_AFTER_S
+        late = received_at - ts / 1000 - clock_behind_s > REPLAY_AFTER_S
         frames.append(Frame(device, message.b, message.s + i, ts, received_at, readings, late))
     return frames
 

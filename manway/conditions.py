@@ -13,7 +13,6 @@ from manway.gas import Channel
 from manway.ids import GrantKind, Priority, Status
 from manway.limits import Level
 from manway.lock import LockPosition
-from manway.permit import OPEN
 from manway.site import InstrumentWatch, LockWatch, Site, SpaceWatch
 
 _LEVELS = (("GAS_PRE", Level.PRE), ("GAS_LOW", Level.LOW), ("GAS_HIGH", Level.HIGH))
@@ -96,8 +95,10 @@ def _channel(instrument: InstrumentWatch, gas: str, channel: Channel, *, fresh: 
 def _lock(site: Site, lock: LockWatch, now: float) -> Iterator[Condition]:
     space = site.spaces.get(lock.space)
     opening = lock.written is not None and lock.written.kind <= GrantKind.EMERGENCY  # orders open nothing
-    covered = bool(lock.used_grant) or opening
-    unknown = lock.position is LockPosition.UNKNOWN
+    # A grant covers an opening only while its permit holds the space; a rescue needs no permit.
+    rescue = lock.used_kind is GrantKind.EMERGENCY
+    covered = opening or (bool(lock.used_grant) and (rescue or site.permit_of(lock.space) is not None))
+    unknown = lock.position in (LockPosition.UNKNOWN, LockPosition.JAMMED)
     unauthorised = None if unknown else lock.unsecured and not covered
     yield _condition("UNAUTHORISED_OPEN", lock.device, lock.space, unauthorised)
     flags = lock.reported.flags if lock.reported else None
@@ -133,7 +134,7 @@ def _overtime(site: Site, space: SpaceWatch, permit: Permit | None, now: float, 
 
 
 def _attendant(site: Site, space: SpaceWatch, permit: Permit | None, now: float, *, inside: bool) -> Condition:
-    if permit is None or permit.state not in OPEN or not inside:
+    if not inside or permit is None:
         return _condition("ATTENDANT_ABSENT", space.id, space.id, False)
     if space.attendant_at is None:
         return _condition("ATTENDANT_ABSENT", space.id, space.id, True)

@@ -6,6 +6,8 @@ does not come back: what still arrives of it is old, whatever it says (`pipeline
 
 import msgspec
 
+MOST_JUMP = 1_000_000  # (choice) eleven days of silence at 1 Hz; a device that was away longer has restarted
+
 
 class Gap(msgspec.Struct, frozen=True):
     """Missing numbers `first` to `last` of the present boot, seen at `at` (Unix seconds)."""
@@ -30,6 +32,9 @@ class DeviceLedger(msgspec.Struct):
         """Count one frame; return False when it was seen before, or is of a boot that was left, and must not be judged."""
         if boot in self.left:
             self.duplicate += 1
+            return False
+        if boot == self.boot and seq > self.highest + MOST_JUMP:
+            self.duplicate += 1  # not a gap but a wild number: believing it would make every honest frame old
             return False
         if boot != self.boot:
             self._begin(boot, seq)

@@ -118,6 +118,9 @@ def _check_in(step: Step, command: RecordCheckIn) -> str | None:
     space = step.site.spaces.get(command.space)
     if space is None:
         return "space.unknown"
+    permit = step.site.permit_of(space.id)
+    if permit is None or permit.id != command.permit or command.by != permit.attendant:
+        return "attendant.not_you"
     space.attendant_at = step.now
     named = {"permit": command.permit, "space": command.space, "person": command.by}
     step.emit(CheckInRecorded, command.id, "here", **named, cause=command.id)
@@ -129,9 +132,12 @@ def _record_entry(step: Step, command: RecordEntry) -> str | None:
     if space is None:
         return "permit.unknown"
     refusal = space.occupancy.refuses(command.person, command.direction)
-    # Whoever is counted in can be counted out, whatever has become of the permit.
+    # Whoever is counted in can be counted out, whatever has become of the permit; while one holds, by its attendant alone.
     if refusal is not None or command.direction == "in":
         refusal = _refuses_entry(step.site, space, command) or refusal
+    holder = step.site.permit_of(space.id)
+    if refusal is None and holder is not None and command.by != holder.attendant:
+        refusal = "attendant.not_you"
     if refusal is not None:
         return refusal
     space.occupancy.record(command.person, command.direction, step.now)
@@ -164,6 +170,9 @@ def _write_grant(step: Step, command: WriteGrant) -> str | None:
         said = {"lock": lock.device, "reason": f"ALARM_{blocked}", "kind": command.kind, "by": command.by}
         step.emit(GrantRefused, command.id, "P1", **said)
         return "alarm.open"
+    space = step.site.spaces.get(lock.space)
+    if kind is GrantKind.CLOSE_OUT and space is not None and space.occupancy.occupied:
+        return "permit.people_inside"  # somebody was counted in since the order was signed: nobody is shut in
     confirm_by = step.now + step.site.timings.lock_confirm_s
     lock.written = WrittenGrant(command.grant, kind, command.id, confirm_by)
     lock.position = move(lock.position, LockSignal.WRITTEN)

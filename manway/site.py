@@ -3,7 +3,7 @@
 import msgspec
 
 from manway.alarm import Alarm
-from manway.entities import Frame, LockState, Permit, Plan
+from manway.entities import Frame, LockState, Permit, PermitState, Plan
 from manway.gas import Channel
 from manway.ids import GrantKind
 from manway.ledger import DeviceLedger
@@ -98,8 +98,12 @@ class Site(msgspec.Struct):
         return [lock for lock in self.locks.values() if lock.space == space]
 
     def entry_allowed(self, space: str) -> bool:
-        """True when an ENTRY or EMERGENCY grant is in use there, or the permit says that people may be inside."""
-        permit = self.permit_of(space)
-        if permit is not None and permit.state in OPEN:
+        """True when the permit says that people may be inside, or a grant in use lets them in before its news has come.
+
+        An ENTRY grant outlives its permit only in the lock: once the permit is suspended, closing or gone it allows nobody.
+        """
+        permit, kinds = self.permit_of(space), {lock.used_kind for lock in self.locks_of(space)}
+        if GrantKind.EMERGENCY in kinds or (permit is not None and permit.state in OPEN):
             return True
-        return any(lock.used_kind in (GrantKind.ENTRY, GrantKind.EMERGENCY) for lock in self.locks_of(space))
+        prepared = permit is not None and permit.state in (PermitState.APPROVED, PermitState.READY)
+        return prepared and GrantKind.ENTRY in kinds

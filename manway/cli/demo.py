@@ -137,7 +137,8 @@ class Demo:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Start all in order, stop all within five seconds on the way out, whatever happened."""
-        old = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job starts with it ignored
+        old = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             self._processes["broker"].start()
             port, passwords = self._broker

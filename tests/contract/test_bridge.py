@@ -653,15 +653,23 @@ def test_a_plan_is_sent_again_with_the_next_version_when_it_changes(tmp_path: Pa
     play(tmp_path, scenario)
 
 
-def test_a_plan_names_the_grant_that_opened_each_lock_last(tmp_path: Path) -> None:
+def test_a_plan_names_the_newest_entry_grant_of_a_permit_that_holds_its_space(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
-        rows = [("aa", 100.0, 900.0), ("bb", 200.0, 500.0), ("cc", 300.0, None)]
+        permit = rig.make_permit(PermitState.ACTIVE)
+        gone = rig.make_permit(PermitState.CLOSED)
+        rows = [
+            ("aa", permit.id, 2, 500.0),
+            ("bb", permit.id, 2, 900.0),
+            ("cc", permit.id, 2, None),
+            ("dd", permit.id, 1, 950.0),  # opened to ventilate: lets nobody in
+            ("ee", gone.id, 2, 990.0),  # of a permit that is over: would excuse a forced lock
+        ]
         with rig.records.change() as db:
-            for key, issued, used in rows:
-                row = {"id": key, "permit": "", "lock": LOCK, "kind": 3, "holder": "p01", "issued_at": issued, "used_at": used}
+            for key, of, kind, used in rows:
+                row = {"id": key, "permit": of, "lock": LOCK, "kind": kind, "holder": "p01", "issued_at": 1.0, "used_at": used}
                 db.execute(store.grant.insert().values(row))
         await asyncio.sleep(2)
-        assert plan_of(rig.plans()[-1]).used_grants[LOCK] == "aa"
+        assert plan_of(rig.plans()[-1]).used_grants[LOCK] == "bb"
 
     play(tmp_path, scenario)
 

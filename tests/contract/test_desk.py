@@ -18,7 +18,7 @@ from manway.entities import TestPoint as Point  # by its own name it would be co
 from manway.errors import ActionRefused, Failure
 from manway.events import GrantRefused
 from manway.ids import GrantKind
-from manway.permit import PermitSignal
+from manway.permit import HOLDING, PermitSignal
 from manway.runtime.signing import verify
 from tests.kit.api import GAS, LOCK, PEOPLE, SPACE, Desk, a_desk
 from tests.kit.clock import EPOCH
@@ -79,6 +79,10 @@ class As:
     def check_in(self, permit: Permit) -> str:
         with self._bench.records.change() as db:
             return desk.check_in(db, self._bench.office, self._who, permit.id)
+
+    def count(self, permit: Permit) -> str:
+        with self._bench.records.change() as db:
+            return desk.count_person(db, self._bench.office, self._who, permit.id, "p15", "in")
 
     def suspend(self, permit: Permit, *, barrier: bool = True) -> Permit:
         with self._bench.records.change() as db:
@@ -190,6 +194,13 @@ def test_nobody_approves_or_declines_the_own_request(bench: Desk) -> None:
             deed(permit)
         assert keys(refusal) == ["approval.same_person"]
     assert bench.permit(permit.id).state is PermitState.SUBMITTED
+
+
+def test_the_requester_approves_nothing_though_another_agreed(bench: Desk) -> None:
+    permit = bench.make_permit(PermitState.SUBMITTED, requester="p03")
+    with pytest.raises(ActionRefused) as refusal:
+        As(bench, "approver").approve(permit)
+    assert keys(refusal) == ["approval.same_person"]
 
 
 def test_whoever_signed_a_step_signs_no_other(bench: Desk) -> None:
@@ -442,6 +453,25 @@ def test_only_the_named_attendant_says_that_he_is_here(bench: Desk) -> None:
     assert bench.commands() == {"RecordCheckIn": "pending"}
 
 
+@pytest.mark.parametrize("state", [s for s in PermitState if s not in HOLDING])
+def test_on_a_permit_that_holds_nothing_nobody_is_counted_or_attends(state: PermitState, bench: Desk) -> None:
+    permit = bench.make_permit(state)
+    for deed in (As(bench, "attendant").check_in, As(bench, "attendant").count):
+        with pytest.raises(ActionRefused) as refusal:
+            deed(permit)
+        assert keys(refusal) == ["permit.wrong_state"]
+    assert bench.commands() == {}
+
+
+def test_only_the_named_attendant_counts(bench: Desk) -> None:
+    permit = active(bench)
+    with pytest.raises(ActionRefused) as refusal:
+        As(bench, "manager").count(permit)
+    assert keys(refusal) == ["attendant.not_you"]
+    As(bench, "attendant").count(permit)
+    assert bench.commands() == {"RecordEntry": "pending"}
+
+
 # ---- interruption, end, hand-back
 
 
@@ -648,6 +678,17 @@ def test_facts_of_another_kind_or_another_lock_prove_nothing(bench: Desk) -> Non
     with pytest.raises(ActionRefused) as refusal:
         sign(bench, permit, GrantKind.CLOSE_OUT, lock="lock-n01")
     assert keys(refusal) == ["lock.other_space"]
+
+
+def test_facts_of_one_entrance_open_no_other(bench: Desk) -> None:
+    permit = ready(bench)
+    with bench.records.change() as db:
+        two = msgspec.structs.replace(desk.space_of(db, SPACE), entrances=[Entrance("a", LOCK), Entrance("b", "lock-n05")])
+        store.put(db, "Space", SPACE, two, site="yard-north")
+    with pytest.raises(ActionRefused) as refusal:
+        sign(bench, permit, lock="lock-n05", facts_lock=LOCK)
+    assert keys(refusal) == ["lock.other_space"]
+    assert sign(bench, permit, lock="lock-n05")
 
 
 def test_every_altered_or_foreign_hello_is_refused(bench: Desk) -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manway.ledger import DeviceLedger, Gap
+from manway.ledger import MOST_JUMP, DeviceLedger, Gap
 
 WAIT = 60.0
 
@@ -60,12 +60,20 @@ def test_a_gap_stands_exactly_at_the_time_it_said_it_would(at: float, wait_s: fl
     assert ledger.standing(at + wait_s, wait_s) == [Gap(1, 3, at)]
 
 
-def test_one_frame_with_a_wild_number_costs_a_row() -> None:
+def test_a_wild_number_is_no_gap_and_makes_no_honest_frame_old() -> None:
     ledger = DeviceLedger()
     ledger.take(7, 1, 0.0)
-    ledger.take(7, 4_294_967_295, 1.0)
-    assert ledger.gaps == [Gap(2, 4_294_967_294, 1.0)]
-    assert ledger.missing_count == 4_294_967_293
+    assert ledger.take(7, 1 + MOST_JUMP + 1, 1.0) is False
+    assert (ledger.highest, ledger.gaps, ledger.duplicate) == (1, [], 1)
+    assert ledger.take(7, 2, 2.0) is True
+
+
+def test_the_longest_believable_gap_costs_a_row() -> None:
+    ledger = DeviceLedger()
+    ledger.take(7, 1, 0.0)
+    ledger.take(7, 1 + MOST_JUMP, 1.0)
+    assert ledger.gaps == [Gap(2, MOST_JUMP, 1.0)]
+    assert ledger.missing_count == MOST_JUMP - 1
 
 
 def test_the_gaps_of_a_boot_that_was_left_stay_lost() -> None:

@@ -1,0 +1,197 @@
+"""Events to the api: strictly in order, again after silence, and only the api's word moves the cursor."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.journal import Journal
+from gateway.uplink import MOST_BYTES, MOST_EVENTS, RESEND_AFTER_S, Uplink
+from manway.codec_mqtt import Acknowledgement, EventBatch, decode
+from manway.events import MessageRejected
+from manway.runtime.mqtt import MAX_PAYLOAD
+from tests.kit.clock import EPOCH
+from tests.kit.site import in_place
+
+
+class Air:
+    """A bus that keeps what is published."""
+
+    def __init__(self) -> None:
+        self.connected, self.sent = True, list[EventBatch]()
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        assert (topic, qos, retain) == ("manway/1/37/yard/gw/event", 1, False)
+        assert len(payload) <= MAX_PAYLOAD
+        self.sent.append(decode(payload, EventBatch, "test"))
+
+
+class Rig:
+    """An uplink on a journal, at seconds after EPOCH."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal, self.air = Journal(folder / "yard.db"), Air()
+        self.uplink = Uplink("yard", "gw-1", self.journal)
+
+    def add(self, count: int, *, weight: int = 0) -> None:
+        first = self.journal.last_seq() + 1
+        numbers = range(first, first + count)
+        said = [MessageRejected(id=f"e{n}", at=EPOCH, site="yard", source="x" * weight, reason="r") for n in numbers]
+        self.journal.commit([], said, {}, EPOCH)
+
+    def send(self, at: float) -> list[tuple[int, int]]:
+        """The batches that went out at `at`, as (first, last) numbers."""
+        before = len(self.air.sent)
+        asyncio.run(self.uplink.send(EPOCH + at, self.air, in_place))  # type: ignore[arg-type]
+        for batch in self.air.sent[before:]:
+            assert [event.id for event in batch.e] == [f"e{batch.first + i}" for i in range(len(batch.e))]
+        return [(batch.first, batch.first + len(batch.e) - 1) for batch in self.air.sent[before:]]
+
+    def answer(self, seq: int, jid: str = "") -> None:
+        asyncio.run(self.uplink.acknowledge(Acknowledgement(jid or self.journal.jid, seq), in_place))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.journal.close()
+
+
+def test_nothing_to_say_is_not_said(rig: Rig) -> None:
+    assert rig.send(0) == []
+
+
+def test_events_go_out_in_order_once_and_name_their_journal(rig: Rig) -> None:
+    rig.add(3)
+    assert rig.send(0) == [(1, 3)]
+    assert rig.send(0.5) == []
+    rig.add(2)
+    assert rig.send(1) == [(4, 5)]
+    assert {(batch.gw, batch.jid) for batch in rig.air.sent} == {("gw-1", rig.journal.jid)}
+
+
+def test_a_batch_has_at_most_a_hundred_events(rig: Rig) -> None:
+    rig.add(250)
+
+    assert [rig.send(0) for _ in range(4)] == [[(1, 100)], [(101, 200)], [(201, 250)], []]
+    assert MOST_EVENTS == 100
+
+
+def test_a_batch_stays_below_the_limit_of_the_wire_and_one_large_event_still_goes(rig: Rig) -> None:
+    rig.add(20, weight=6_000)
+    rig.add(1, weight=55_000)
+    sent = [batch for _ in range(12) for batch in rig.send(0)]
+
+    assert [first for first, _ in sent] == [1, *(last + 1 for _, last in sent[:-1])]
+    assert sent[-1] == (21, 21)
+    assert max(last - first for first, last in sent) >= 3, "halved, not sent one by one"
+    assert MOST_BYTES < MAX_PAYLOAD
+
+
+def test_silence_means_again_with_growing_waits(rig: Rig) -> None:
+    rig.add(1)
+    sent = [at / 2 for at in range(300) if rig.send(at / 2)]
+
+    waits = [after - before for before, after in zip(sent, sent[1:], strict=False)]
+    assert waits[:6] == [*RESEND_AFTER_S, RESEND_AFTER_S[-1]]
+
+
+def test_an_answer_ends_the_waiting_and_the_next_silence_is_short_again(rig: Rig) -> None:
+    rig.add(1)
+    assert [rig.send(at) for at in (0, 2, 6)] == [[(1, 1)]] * 3
+    rig.answer(1)
+    assert rig.send(60) == []
+    rig.add(1)
+    assert [rig.send(at) for at in (61, 62.5, 63)] == [[(2, 2)], [], [(2, 2)]]
+
+
+def test_a_lost_batch_is_sent_again_although_new_events_never_stop(rig: Rig) -> None:
+    """The api answers every batch behind a gap with what it has: no progress, whatever else goes out."""
+    sent: list[tuple[int, int]] = []
+    for second in range(6):
+        rig.add(1)
+        sent += rig.send(second)
+        rig.answer(0)
+
+    assert (1, 3) in sent, sent
+
+
+def test_progress_puts_the_resending_off(rig: Rig) -> None:
+    rig.add(1)
+    rig.send(0)
+    rig.add(1)
+    rig.send(1.9)
+    rig.answer(1)
+
+    assert [rig.send(at) for at in (2, 3.5, 4)] == [[], [], [(2, 2)]]
+
+
+def test_an_answer_moves_the_cursor_for_good(rig: Rig) -> None:
+    rig.add(5)
+    rig.send(0)
+    rig.answer(3)
+
+    assert (rig.uplink.cursor, rig.journal.cursor("uplink")) == (3, 3)
+    again = Uplink("yard", "gw-1", rig.journal)
+    assert again.cursor == 3
+    rig.uplink = again
+    assert rig.send(10) == [(4, 5)]
+
+
+def test_a_late_answer_after_a_restart_spares_the_sending(rig: Rig) -> None:
+    rig.add(5)
+    rig.answer(5)
+
+    assert rig.send(0) == []
+    assert rig.uplink.cursor == 5
+
+
+@pytest.mark.parametrize("jid", ["0123456789abcdef", "x"])
+def test_an_answer_about_another_journal_means_nothing(rig: Rig, jid: str) -> None:
+    rig.add(5)
+    rig.send(0)
+    rig.answer(5, jid)
+
+    assert rig.uplink.cursor == 0
+    assert rig.send(2) == [(1, 5)]
+
+
+@pytest.mark.parametrize("seq", [6, 10**6, 2**64, -1, -(2**64)])
+def test_an_answer_about_events_that_do_not_exist_means_nothing(rig: Rig, seq: int) -> None:
+    """Believed, it would keep every event up to that number from ever being sent."""
+    rig.add(5)
+    rig.send(0)
+    rig.answer(2)
+    rig.answer(seq)
+
+    assert (rig.uplink.cursor, rig.journal.cursor("uplink")) == (2, 2)
+    rig.add(1)
+    assert rig.send(0.5) == [(6, 6)]
+
+
+def test_an_older_answer_means_send_again_from_there(rig: Rig) -> None:
+    rig.add(9)
+    rig.send(0)
+    rig.answer(9)
+    rig.answer(4)
+
+    assert rig.send(0.5) == [(5, 9)]
+    assert rig.journal.cursor("uplink") == 9
+    rig.answer(0)
+    assert rig.send(1) == [(1, 9)]
+    rig.answer(9)
+    assert rig.send(60) == []
+
+
+def test_nothing_is_sent_or_counted_as_sent_while_disconnected(rig: Rig) -> None:
+    rig.add(2)
+    rig.air.connected = False
+    assert [rig.send(at) for at in range(50)] == [[]] * 50
+    rig.air.connected = True
+    assert rig.send(50) == [(1, 2)]
+    rig.air.connected = False
+    assert [rig.send(at) for at in range(51, 90)] == [[]] * 39
+    rig.air.connected = True
+    assert rig.send(90) == [(1, 2)]
