@@ -311,11 +311,11 @@ def send(db: sa.Connection, command: AnyCommand, *, root: str = "") -> str:
 
 
 def count_person(db: sa.Connection, office: Office, by: Person, permit_id: str, person: str, direction: str) -> str:
-    """Count a person in or out on the attendant's word: of this permit's attendant, while the permit holds its space."""
+    """Count a person in or out on the word of the permit's attendant; in only while it holds its space, out always."""
     permit, now = permit_of(db, permit_id), office.now()
     if by.id != permit.attendant:
         raise refuse("attendant.not_you", "attendant.sign_in", "MEM Order 13 art. 15")
-    if permit.state not in HOLDING:
+    if direction == "in" and permit.state not in HOLDING:
         raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="entries")
     envelope = {"id": office.new_id(), "site": permit.site, "at": now, "exp": now + COMMAND_LIFE_S, "by": by.id}
     return send(db, RecordEntry(**envelope, space=permit.space, permit=permit.id, person=person, direction=direction))  # type: ignore[arg-type]

@@ -61,6 +61,7 @@ class Rig:
 
     def __init__(self, folder: Path, store: Shelf | None = None) -> None:
         self.host, self.store = a_host(folder), store or Shelf()
+        self.host.restore()
         self.sink = StoreSink(self.host, self.store)  # type: ignore[arg-type]
 
     def add(self, *inputs: AnyInput) -> None:

@@ -1,6 +1,7 @@
 """Events to the api: strictly in order, again after silence, and only the api's word moves the cursor."""
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Air:
         self.connected, self.sent = True, list[EventBatch]()
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
-        assert (topic, qos, retain) == ("manway/1/37/yard/gw/event", 1, False)
+        assert (topic, qos, retain) == ("manway/1/40/yard/gw/event", 1, False)
         assert len(payload) <= MAX_PAYLOAD
         self.sent.append(decode(payload, EventBatch, "test"))
 
@@ -94,7 +95,7 @@ def test_silence_means_again_with_growing_waits(rig: Rig) -> None:
     rig.add(1)
     sent = [at / 2 for at in range(300) if rig.send(at / 2)]
 
-    waits = [after - before for before, after in zip(sent, sent[1:], strict=False)]
+    waits = [after - before for before, after in itertools.pairwise(sent)]
     assert waits[:6] == [*RESEND_AFTER_S, RESEND_AFTER_S[-1]]
 
 
