@@ -213,6 +213,16 @@ def test_bad_bytes_become_a_rejection_with_its_reason(name: str, payload: bytes,
     journal.close()
 
 
+def test_a_birth_in_another_unit_than_the_plans_makes_no_frame() -> None:
+    birth = a_birth()
+    other = {"H2S": msgspec.structs.replace(birth.ch["H2S"], unit="mg/m3")}
+
+    (item,) = take(an_ingest(birth=msgspec.structs.replace(birth, ch=birth.ch | other)), "gas", gas())
+
+    assert isinstance(item, InputRejected)
+    assert item.reason == "H2S comes in mg/m3, the plan says ppm"
+
+
 @pytest.mark.parametrize("name", ["up/hello", "up/result"])
 def test_a_lock_that_no_plan_names_is_not_believed(name: str) -> None:
     payload = signed_hello() if name == "up/hello" else signed_result()

@@ -1,6 +1,8 @@
 """The gateway dies at any moment, at any touch of its journal; a new one on the same file ends the story the same way."""
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -8,22 +10,29 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 
-from gateway.app import Gateway
+from gateway.app import Gateway, main
 from gateway.host import SiteHost
+from gateway.journal import Journal
+from gateway.outputs import LogOutput
 from manway import codec_ble
-from manway.codec_mqtt import Acknowledgement, EventBatch, GasFrames, decode, encode
+from manway.codec_mqtt import Acknowledgement, EventBatch, GasFrames, Heartbeat, SiteState, decode, encode
 from manway.commands import AnyCommand, GreetLock, ResetAlarm
 from manway.entities import Bolt, Door, LockState
 from manway.events import AlarmEvent, AlarmRaised, AnyEvent, Event
 from manway.ids import GrantKind
 from manway.inputs import FrameHeld, FrameReceived
+from manway.runtime.broker import NatsUser
 from manway.runtime.ports import Run
+from manway.runtime.settings import Settings
 from manway.runtime.signing import verify
 from manway.runtime.telemetry import Dead, StoredFrame
 from manway.topics import device_topic, gateway_filters, root
 from tests.contract.test_ingest import a_birth, gas, signed_hello, signed_plan, signed_result
-from tests.kit.builders import LIMITS, TIMINGS, Desk, a_lock_state
+from tests.kit.brokers import Inbox, connected, nats, real_bus, until
+from tests.kit.builders import LIMITS, TIMINGS, Bench, Desk, a_lock_state
 from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
 from tests.kit.locks import SITE
 from tests.kit.memory_broker import MemoryBroker
@@ -31,7 +40,7 @@ from tests.kit.site import in_place
 
 T = TypeVar("T")
 SITE_ID = "yard"
-END = 44
+END = 60
 EVERY = 3  # seconds between the moments of death of the first story
 
 
@@ -91,7 +100,7 @@ def dev(name: str) -> str:
 
 
 def lock_says(at: float, bolt: Bolt, *, tick: int, door: Door = Door.CLOSED, session: int = 0) -> Act:
-    state: LockState = a_lock_state(bolt, door=door, tick=tick, session=session)
+    state: LockState = a_lock_state(bolt, door=door, tick=tick, session=session, log_seq=0)
     return Act(at, dev("up/state"), codec_ble.encode_state(state), retain=True)
 
 
@@ -134,8 +143,8 @@ def story() -> list[Act]:
             Act(12, dev("gas"), b"poison"),
             told(18, lambda alarm: desk.acknowledge(alarm, now).command),
             told(20, desk.leave("ann", now).command),
-            told(39, lambda alarm: msgspec.convert(reset | {"alarm": alarm}, ResetAlarm)),
-            lock_says(40, Bolt.LOCKED, tick=300),
+            told(54, lambda alarm: msgspec.convert(reset | {"alarm": alarm}, ResetAlarm)),
+            lock_says(56, Bolt.LOCKED, tick=300),
         ],
         key=lambda act: act.at,
     )
@@ -345,8 +354,8 @@ def test_an_outage_of_eight_seconds_loses_nothing_and_adds_only_its_own_alarm(
 
     assert end.stored == plain.stored
     assert end.ledger == plain.ledger
-    assert end.effects == plain.effects
-    assert {e.id for e in plain.log if type(e).__name__ in ("PersonEntered", "PersonLeft", "GrantUsed", "LockGreeted")} <= {
+    assert end.effects <= plain.effects, "what was overtaken meanwhile is not done any more, and nothing is done twice"
+    assert {e.id for e in plain.log if type(e).__name__ in ("PersonEntered", "PersonLeft", "GrantUsed")} <= {
         e.id for e in end.log
     }
     alarms = {e.kind for e in end.log if isinstance(e, AlarmRaised)}
@@ -370,3 +379,177 @@ def test_a_death_at_any_touch_of_the_journal_loses_nothing_and_judges_nothing_tw
 def _one_more_rejection(log: list[AnyEvent], plain: list[AnyEvent]) -> bool:
     """The poison may be told twice: a duplicate is better than a miss."""
     return Counter(said(log)) - Counter(said(plain)) == Counter({"MessageRejected": 1})
+
+
+def test_a_batch_whose_commit_fails_is_not_acknowledged_and_comes_again(tmp_path: Path) -> None:
+    async def scenario() -> tuple[list[str], int, int]:
+        world = World(tmp_path)
+        async with world.broker.bus("world") as bus:
+            life = asyncio.get_running_loop().create_task(world.gateway(Dying(2, done=False)))
+            await asyncio.sleep(0.1)
+            for act in story()[:3]:
+                assert isinstance(act.payload, bytes)
+                await bus.publish(act.topic, act.payload)
+            await asyncio.wait([life])
+            assert isinstance(life.exception(), ExceptionGroup)
+            owed = [message.topic for message in world.broker._sessions["gw-1"].owed.values()]
+            first = len(world.journaled())
+            again = asyncio.get_running_loop().create_task(world.gateway())
+            await asyncio.sleep(1)
+            again.cancel()
+            await asyncio.wait([again])
+            assert not world.broker._sessions["gw-1"].owed
+            return owed, first, len(world.journaled())
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        owed, first, then = runner.run(scenario())
+
+    assert owed == [act.topic for act in story()[:3]]
+    assert (first, then) == (0, 2), "two frames and a report of a lock"
+
+
+@pytest.mark.parametrize("moment", [1.2, 7.0, 15.5, 30.0])
+def test_a_broker_that_dies_and_comes_back_loses_nothing(moment: float, plain: End, tmp_path: Path) -> None:
+    async def life(world: World) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(moment, world.broker.kill)
+        loop.call_later(moment + 2, world.broker.start)
+        await world.gateway()
+
+    end = run(tmp_path, life)
+
+    assert (end.stored, end.journaled, end.ledger) == (plain.stored, plain.journaled, plain.ledger)
+    assert said(end.log) == said(plain.log)
+    assert end.effects <= plain.effects
+
+
+def test_no_message_whatever_it_holds_ends_the_gateway(tmp_path: Path) -> None:
+    deep, top = b'{"b":7,"x":' + b"[" * 20_000, root(SITE_ID)
+    poison = [b"", b"\xff", b"{}", b"[]", deep, b'{"jid":"x","seq":' + b"9" * 30 + b"}", gas(t=10**30), gas(boot=2**64)]
+    names = ["api/ack", "api/cmd", "api/plan", "api/heartbeat", "api/new"]
+    topics = [f"{top}{name}" for name in names] + [
+        dev(n) for n in ("gas", "state", "up/state", "up/hello", "up/result", "up/log")
+    ]
+    foreign = ["manway/1/40/Yard!/dev/x/gas", device_topic("elsewhere", "gas-1", "gas"), f"{root('elsewhere')}api/ack"]
+
+    async def scenario() -> tuple[int, Siren]:
+        world = World(tmp_path)
+        async with world.broker.bus("world") as bus, asyncio.TaskGroup() as group:
+            life = group.create_task(world.gateway())
+            await asyncio.sleep(0.1)
+            world.broker._sessions["gw-1"].filters.append(("#", 1))
+            for payload in poison:
+                for topic in topics + foreign:
+                    await bus.publish(topic, payload)
+                    await asyncio.sleep(0.01)
+            await bus.publish(f"{root('elsewhere')}api/ack", encode(Acknowledgement("x", 1)))
+            for act in story():
+                if act.at <= 16 and isinstance(act.payload, bytes):
+                    await bus.publish(act.topic, act.payload)
+            await asyncio.sleep(2)
+            owed = len(world.broker._sessions["gw-1"].owed)
+            life.cancel()
+        return owed, world.siren
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        owed, siren = runner.run(scenario())
+
+    assert owed == 0
+    assert "GAS_LOW" in siren.sounded
+
+
+def test_a_picture_too_large_for_a_message_ends_nothing(tmp_path: Path) -> None:
+    names = tuple(f"channel-{n}" for n in range(900))
+
+    async def scenario() -> Siren:
+        world = World(tmp_path)
+        async with world.broker.bus("world") as bus, asyncio.TaskGroup() as group:
+            life = group.create_task(world.gateway())
+            await asyncio.sleep(0.1)
+            for act in story():
+                if act.at <= 4 and isinstance(act.payload, bytes):
+                    await bus.publish(act.topic, act.payload)
+            await bus.publish(dev("state"), encode(a_birth(9, channels=(*names, "H2S"))))
+            await bus.publish(dev("gas"), gas(1, boot=9, t=0, v={name: [0.0] for name in names} | {"H2S": [8.0]}))
+            await asyncio.sleep(2)
+            life.cancel()
+        return world.siren
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner, capture_logs() as logs:
+        siren = runner.run(scenario())
+
+    assert "GAS_LOW" in siren.sounded
+    assert "picture not sent" in {log["event"] for log in logs}
+
+
+def test_pulse_and_picture_go_out_by_themselves(tmp_path: Path) -> None:
+    async def scenario() -> tuple[list[Heartbeat], list[SiteState]]:
+        world, beats, pictures = World(tmp_path), list[Heartbeat](), list[SiteState]()
+
+        async def listen() -> None:
+            async for batch in page.batches():
+                for message in batch.messages:
+                    if message.topic.endswith("heartbeat"):
+                        beats.append(decode(message.payload, Heartbeat, "test"))
+                    else:
+                        pictures.append(decode(message.payload, SiteState, "test"))
+                await batch.ack()
+
+        async with world.broker.bus("page", [(f"{root(SITE_ID)}gw/+", 1)]) as page, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(listen()), group.create_task(world.gateway())]
+            await asyncio.sleep(130.2)
+            for task in tasks:
+                task.cancel()
+        return beats, pictures
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        beats, pictures = runner.run(scenario())
+
+    assert [beat.s for beat in beats] == list(range(beats[0].s, beats[0].s + len(beats)))
+    assert len(beats) >= 130
+    assert {(beat.gw, beat.boot, beat.down, beat.unsent) for beat in beats} == {("gw-1", int(EPOCH), False, 0)}
+    assert len(pictures) == 3
+    assert {state.site for state in pictures} == {SITE_ID}
+
+
+@pytest.mark.integration
+@pytest.mark.allow_hosts(["127.0.0.1", "::1"])
+async def test_the_process_serves_its_site_and_leaves_in_order_when_asked(tmp_path: Path) -> None:
+    """`main` on a real broker: the plan it is sent is in its journal, its event and pulse go out, SIGTERM ends it cleanly."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "plan.pub").write_bytes(SITE.public_key)
+    (tmp_path / "nats").mkdir()
+    broker = nats(tmp_path / "nats", [NatsUser("gateway", "secret", [">"], [">"]), NatsUser("all", "all", [">"], [">"])])
+    broker.start()
+    try:
+        asked = Settings(data=tmp_path, sites=[SITE_ID], broker=broker.url, broker_password=SecretStr("secret"))
+        process = asyncio.get_running_loop().create_task(main(asked))
+        async with real_bus(broker, "api", [f"{root(SITE_ID)}gw/+"]) as api, Inbox(api) as inbox:
+            await connected(api)
+            await api.publish(f"{root(SITE_ID)}api/plan", signed_plan(), retain=True)
+            await until(lambda: {m.topic.rsplit("/", 1)[1] for m in inbox.messages} >= {"event", "heartbeat", "state"})
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(process, 5)
+    finally:
+        broker.stop()
+
+    journal = Journal(tmp_path / "journal" / f"{SITE_ID}.db")
+    assert [type(event).__name__ for _, event in journal.events_after(0, 1)] == ["PlanApplied"]
+    journal.close()
+
+
+def test_what_sounds_at_the_site_is_in_the_process_log_and_nothing_else() -> None:
+    bench = Bench()
+    bench.give(bench.desk.check_in(), bench.desk.enter("ann"))
+    bench.read(1, h2s_ppm=8.0)
+    gas_alarm = bench.alarm_id("GAS_LOW", "gas-1/H2S")
+    bench.give(bench.desk.acknowledge(gas_alarm, EPOCH + 2), at=2)
+    with capture_logs() as logs:
+        for event in bench.events:
+            LogOutput().show(event)
+
+    assert [(log["event"], log["alarm"]) for log in logs if log["alarm"] == "GAS_LOW"] == [
+        ("siren on", "GAS_LOW"),
+        ("siren quiet", "GAS_LOW"),
+    ]
+    assert len(logs) < len(bench.events)
