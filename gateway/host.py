@@ -16,7 +16,7 @@ from manway.codec_mqtt import DeviceCommand, SiteState, encode
 from manway.commands import AnyCommand, GreetLock, WriteGrant
 from manway.engine import Engine
 from manway.events import Event
-from manway.inputs import AnyInput, CommandReceived, FrameHeld, LockReported, LogReceived
+from manway.inputs import AnyInput, CommandReceived, FrameHeld, FrameReceived, LockReported, LogReceived
 from manway.limits import LimitProfile, Timings
 from manway.runtime.ports import Bus, Message, Run
 from manway.topics import Address, device_topic
@@ -56,6 +56,10 @@ class SiteHost:
             for item in inputs:
                 if isinstance(item, FrameHeld):
                     self._ingest.held[item.device].append(item.payload)
+                elif isinstance(item, FrameReceived):
+                    # Without it the backlog of the outage would pass for live air of a device whose clock is slow.
+                    frame = item.frame
+                    self._ingest.clock_behind(frame.device, frame.boot, frame.received_at - frame.ts / 1000)
         self._ingest.drop_read(self.engine.site)
         self._know_plan()
         self.seq = self.journal.last_seq()

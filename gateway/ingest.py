@@ -44,7 +44,7 @@ class Ingest:
         self._site, self._verify, self._plan_key = site, verify, plan_key
         self._locks: dict[str, Lock] = {}
         self._units: dict[str, dict[str, str]] = {}
-        self._behind: dict[tuple[str, int], float] = {}  # (device, boot) -> the least delay seen: its clock's own error
+        self._behind: dict[str, tuple[int, float]] = {}  # device -> boot, least delay seen: its clock's own error
         self._rejected = 0
 
     def know(self, plan: Plan) -> None:
@@ -141,11 +141,19 @@ class Ingest:
         planned = self._units.get(device, {})
         if wrong := [name for name, unit in planned.items() if name in birth.ch and birth.ch[name].unit != unit]:
             raise DecodeRejected(device, f"{wrong[0]} comes in {birth.ch[wrong[0]].unit}, the plan says {planned[wrong[0]]}")
-        behind = now - message.t / 1000 if message.t else 0.0
-        key = (device, message.b)
-        self._behind[key] = min(behind, self._behind.get(key, behind))
-        late_by = max(0.0, self._behind[key])
-        return [FrameReceived(frame) for frame in frames_of(message, birth, device, now, clock_behind_s=late_by)]
+        newest_ms = message.t + (message.dt[-1] if message.dt else 0)
+        behind = self.clock_behind(device, message.b, now - newest_ms / 1000 if message.t else 0.0)
+        return [FrameReceived(frame) for frame in frames_of(message, birth, device, now, clock_behind_s=behind)]
+
+    def clock_behind(self, device: str, boot: int, delay_s: float) -> float:
+        """Learn from one frame's delay, and return how far behind the device's clock itself must be, in seconds.
+
+        The least delay of a boot is its clock's error; what a frame is late beyond it, it has spent waiting somewhere.
+        """
+        known_boot, least = self._behind.get(device, (boot, delay_s))
+        least = min(least, delay_s) if known_boot == boot else delay_s
+        self._behind[device] = (boot, least)
+        return max(0.0, least)
 
     def _lock(self, device: str) -> Lock:
         lock = self._locks.get(device)

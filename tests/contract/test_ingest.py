@@ -444,3 +444,13 @@ def test_the_log_of_a_lock_nobody_knows_is_asked_for_by_nobody(tmp_path: Path) -
 
     assert told.published == []
     told.host.journal.close()
+
+
+def test_a_slow_clock_is_learnt_once_and_a_backlog_is_still_late() -> None:
+    ingest = an_ingest(birth=a_birth())
+
+    assert ingest.clock_behind("gas-1", 7, 31.0) == 31.0  # always 31 s behind: live
+    assert ingest.clock_behind("gas-1", 7, 631.0) == 31.0  # ten minutes in a queue: late by what is beyond
+    assert ingest.clock_behind("gas-1", 7, 30.5) == 30.5
+    assert ingest.clock_behind("gas-1", 8, 2.0) == 2.0  # a new boot, perhaps a new clock
+    assert ingest.clock_behind("gas-1", 8, -3.0) == 0.0  # ahead of us is not late

@@ -526,6 +526,7 @@ async def test_the_process_serves_its_site_and_leaves_in_order_when_asked(tmp_pa
         process = asyncio.get_running_loop().create_task(main(asked))
         async with real_bus(broker, "api", [f"{root(SITE_ID)}gw/+"]) as api, Inbox(api) as inbox:
             await connected(api)
+            await until(lambda: any(m.topic.endswith("heartbeat") for m in inbox.messages))  # it has subscribed
             await api.publish(f"{root(SITE_ID)}api/plan", signed_plan(), retain=True)
             await until(lambda: {m.topic.rsplit("/", 1)[1] for m in inbox.messages} >= {"event", "heartbeat", "state"})
             os.kill(os.getpid(), signal.SIGTERM)
