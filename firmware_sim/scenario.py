@@ -171,7 +171,7 @@ class Story:
             return
         grant = post.captured[-1]
         bent = grant[:-1] + bytes([grant[-1] ^ 1])
-        other = next(p for p in self._yard.space if p.scene == "" and p.site == yard.site)
+        other = [p for p in self._yard.space if p.scene == "" and p.site == yard.site][-1]  # visitors begin with the first
         for target, message in ((post, grant), (post, bent), (self._devices.posts[other.id], grant)):
             await self._devices.write(target, "hello", bytes([0x01]))
             await self._devices.write(target, "grant", message)
