@@ -104,6 +104,11 @@ class Alarm(msgspec.Struct):
         return derived_id(self.site, self.kind, self.object, self.space, self.episode)
 
     @property
+    def named(self) -> dict[str, str]:
+        """What every event about this episode names (`events.AlarmEvent`)."""
+        return {"alarm": self.id, "kind": self.kind, "object": self.object, "space": self.space}
+
+    @property
     def open(self) -> bool:
         """True until the alarm is back to NORMAL."""
         return self.state is not AlarmState.NORMAL

@@ -189,21 +189,20 @@ def _feel(step: Step, condition: Condition) -> None:
             return
         alarm = site.alarms[key] = Alarm(site.id, condition.kind, condition.object, condition.space)
     change = alarm.feel(condition, step.now, site.timings.alarm_off_delay_s)
-    named = {"alarm": alarm.id, "kind": alarm.kind, "object": alarm.object, "space": alarm.space}
     if change is Change.RAISED:
-        _raise(step, alarm, named)
+        _raise(step, alarm)
     elif change is Change.REPEATED:
-        step.emit(AlarmRepeated, alarm.id, "repeated", alarm.count, **named, count=alarm.count)
+        step.emit(AlarmRepeated, alarm.id, "repeated", alarm.count, **alarm.named, count=alarm.count)
     elif change is Change.RETURNED:
-        step.emit(AlarmReturned, alarm.id, "returned", alarm.count, **named)
+        step.emit(AlarmReturned, alarm.id, "returned", alarm.count, **alarm.named)
 
 
-def _raise(step: Step, alarm: Alarm, named: dict[str, str]) -> None:
+def _raise(step: Step, alarm: Alarm) -> None:
     step.emit(
         AlarmRaised,
         alarm.id,
         "raised",
-        **named,
+        **alarm.named,
         priority=alarm.priority,
         value=alarm.value,
         limit=alarm.limit,
