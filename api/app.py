@@ -15,9 +15,11 @@ from api.bridge import Bridge
 from api.http import Problem, guarded, language, problem_response
 from api.office import Office
 from api.pages import Pages, add_pages
+from api.recent_air import RecentAir
 from api.routes import add_actions, add_reads, add_sign_in, allow
 from api.signer import Signer
 from api.store import Records
+from api.watchdog import Watchdog
 from manway.errors import StoreUnavailable
 from manway.runtime import settings as configuration
 from manway.runtime.clock import SystemClock
@@ -37,6 +39,7 @@ def build(office: Office, telemetry: TelemetryStore, sites: list[str]) -> tuple[
     """Return the web application over an office; no module-level state anywhere."""
     app = FastAPI(title="Manway", version="1", docs_url=None, redoc_url=None, openapi_url=None)
     guesses = auth.Guesses()
+    office.air = RecentAir(telemetry)
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> Response:
@@ -83,7 +86,8 @@ async def main(settings: configuration.Settings) -> None:
     clock = SystemClock(speed=settings.speed, start=settings.started_at)
     records = Records(settings.data / "records.db")
     signer = Signer(load_or_make_key(settings.data / "keys" / "issuer.key"), secrets.token_bytes)
-    limits, timings = configuration.limits(settings.profile), configuration.timings(yard=settings.yard)
+    limits = configuration.limits(settings.profile, settings.site_limits, when=clock.now())
+    timings = configuration.timings(yard=settings.yard)
     office = Office(records, clock, signer, limits, timings, yard=settings.yard)
     telemetry = open_store(settings, writer=False)
     bus = MqttBus(
@@ -106,6 +110,7 @@ async def main(settings: configuration.Settings) -> None:
     try:
         async with until_signalled(), asyncio.TaskGroup() as group:
             group.create_task(bridge.run())
+            group.create_task(Watchdog(office, settings.sites, thread).run())
             group.create_task(_count_torn(pages))
             group.create_task(server._serve())  # noqa: SLF001  `serve` would take the signals, which are ours
     finally:

@@ -82,8 +82,21 @@ def person_of(db: sa.Connection, token: str, now: float) -> Person | None:
     person = store.get(db, Person, row.person) if row is not None else None
     if row is None or person is None:
         return None
-    idle = LONG_IDLE_S if _LONG & set(person.roles) else IDLE_S
-    return person if now - row.seen_at <= idle else None
+    return person if now - row.seen_at <= _idle_s(person) else None
+
+
+def has_session(db: sa.Connection, person: str, now: float) -> bool:
+    """Say whether a person is signed in somewhere: the token lies on the device that signed in, nowhere else."""
+    known = store.get(db, Person, person)
+    if known is None:
+        return False
+    mine = store.session.c.person == person
+    newest = db.execute(sa.select(sa.func.max(store.session.c.seen_at)).where(mine)).scalar()
+    return newest is not None and now - newest <= _idle_s(known)
+
+
+def _idle_s(person: Person) -> float:
+    return LONG_IDLE_S if _LONG & set(person.roles) else IDLE_S
 
 
 def touch(db: sa.Connection, token: str, now: float) -> None:

@@ -4,26 +4,37 @@ A permit moves along its table here and nowhere else. What only the engine may d
 comes back.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import sqlalchemy as sa
 
-from api import audit, store
-from api.office import Office, UnlockRequest, facts_for, fan_running
-from manway.checks import CheckResult, evaluate, failures_of, judge_test
+from api import audit, auth, store, suspicions, watchdog
+from api.facts import facts_for
+from api.office import Office, UnlockRequest, fan_running
+from manway.checks import (
+    CheckResult,
+    approver_failures,
+    chain,
+    chain_failures,
+    emergency_failures,
+    evaluate,
+    failures_of,
+    judge_test,
+)
 from manway.codec_mqtt import encode
 from manway.commands import (
     AcknowledgeAlarm,
     AnyCommand,
     GreetLock,
     OrderEvacuation,
+    RaiseSos,
     RecordCheckIn,
     RecordEntry,
     ResetAlarm,
     WriteGrant,
 )
-from manway.entities import GasTest, Instrument, Lock, Permit, PermitState, Person, Signature, Space, TestPoint
+from manway.entities import ExtraPermit, GasTest, Instrument, Lock, Permit, PermitState, Person, Signature, Space, TestPoint
 from manway.errors import ActionRefused, Failure
 from manway.events import (
     GasTestRecorded,
@@ -38,6 +49,7 @@ from manway.events import (
     PermitHalted,
     PermitReadied,
     PermitRejected,
+    PermitResumed,
     PermitReturned,
     PermitStarted,
     PermitSubmitted,
@@ -59,6 +71,7 @@ _EVENT_OF = {
     PermitSignal.START: PermitStarted,
     PermitSignal.HALT: PermitHalted,
     PermitSignal.SUSPEND: PermitSuspended,
+    PermitSignal.RESUME: PermitResumed,
     PermitSignal.FINISH: PermitFinished,
     PermitSignal.CLOSE: PermitClosed,
     PermitSignal.EXPIRE: PermitExpired,
@@ -79,7 +92,7 @@ def refuse(key: str, fix: str, clause: str = "", **params: str | float) -> Actio
 
 @dataclass(frozen=True)
 class Draft:
-    """What a worker asks for: times in Unix seconds, people by id."""
+    """What a worker asks for: times in Unix seconds, people by id; `task_s` 0 = the work takes as long as the permit."""
 
     space: str
     work: str
@@ -88,6 +101,11 @@ class Draft:
     attendant: str
     tester: str
     entrants: list[str]
+    work_kinds: list[str] = field(default_factory=list)
+    isolation: list[str] = field(default_factory=list)
+    extra_permits: list[ExtraPermit] = field(default_factory=list)
+    contractor: bool = False
+    task_s: float = 0.0
 
 
 def permit_of(db: sa.Connection, permit: str) -> Permit:
@@ -123,12 +141,21 @@ def shift(
 
 
 def note(
-    db: sa.Connection, office: Office, kind: type[PermitEvent], permit: Permit, *, by: str, cause: str, reason: str = ""
+    db: sa.Connection,
+    office: Office,
+    kind: type[PermitEvent],
+    permit: Permit,
+    *,
+    by: str,
+    cause: str,
+    reason: str = "",
+    **more: str | float,
 ) -> None:
-    """Write an event of a permit into the log and its row into the audit chain."""
+    """Write an event of a permit into the log and its row into the audit chain; `more` are fields of its own."""
     now = office.now()
     key = derived_id(kind.__name__, permit.id, str(permit.version), cause)
-    event = kind(id=key, at=now, site=permit.site, cause=cause, permit=permit.id, space=permit.space, by=by, reason=reason)
+    named = {"site": permit.site, "permit": permit.id, "space": permit.space, "by": by, "reason": reason}
+    event = kind(id=key, at=now, cause=cause, **named, **more)  # type: ignore[arg-type]
     store.add_event(db, event)
     audit.append(db, now, by or "system", kind.__name__, permit.id, encode(event))
 
@@ -141,6 +168,10 @@ def submit(db: sa.Connection, office: Office, by: Person, draft: Draft) -> Permi
         raise refuse("form.unknown_person", "form.choose_person", person=", ".join(unknown))
     if not draft.entrants or draft.end <= max(draft.start, now):
         raise refuse("form.incomplete", "form.complete")
+    task_s = draft.task_s or draft.end - draft.start
+    if draft.end - draft.start > min(task_s, office.limits.permit_max_s):
+        hours = round(min(task_s, office.limits.permit_max_s) / 3600, 1)
+        raise refuse("form.too_long", "form.complete", "29 CFR 1910.146(e)(4)", hours=hours)
     if draft.attendant in draft.entrants or draft.tester in draft.entrants:
         raise refuse("attendant.conflict", "attendant.name_another", "GB 46768-2025 6.3")
     count = int(db.execute(sa.select(sa.func.count()).select_from(store.permit_table)).scalar_one())
@@ -161,6 +192,12 @@ def submit(db: sa.Connection, office: Office, by: Person, draft: Draft) -> Permi
         instruments=[i.device for i in store.every(db, Instrument, site=space.site) if i.space == space.id],
         start=draft.start,
         end=draft.end,
+        work_kinds=draft.work_kinds,
+        isolation=draft.isolation,
+        extra_permits=draft.extra_permits,
+        contractor=draft.contractor,
+        task_s=task_s,
+        profile=office.limits.profile,
     )
     permit = shift(db, office, permit, PermitSignal.SUBMIT, by=by.id, cause=permit.id)
     permit = msgspec.structs.replace(permit, signatures=[Signature("supervisor", by.id, now)])
@@ -170,13 +207,22 @@ def submit(db: sa.Connection, office: Office, by: Person, draft: Draft) -> Permi
 
 
 def approve(db: sa.Connection, office: Office, by: Person, permit_id: str) -> Permit:
-    """Sign as the approver; never the requester, and every step another person."""
+    """Sign as an approver who may approve this space, with no other part in the work; the last of the chain approves it."""
     permit = permit_of(db, permit_id)
-    if by.id == permit.requester or by.id in {s.person for s in permit.signatures}:
+    others = {permit.requester, permit.attendant, *permit.entrants, *(s.person for s in permit.signatures)}
+    if by.id in others:
         raise refuse("approval.same_person", "approval.get_another", "GB 46768-2025 5.2.1")
     move(permit.state, PermitSignal.APPROVE, inside=0)
+    if failures := approver_failures(by, space_of(db, permit.space), office.now()):
+        raise ActionRefused(failures)
     signed = [*permit.signatures, Signature("approver", by.id, office.now())]
     permit = msgspec.structs.replace(permit, signatures=signed)
+    if len(signed) < len(chain(permit)):  # a contractor's work: the owner's approver has still to sign
+        store.put_permit(db, permit)
+        note(db, office, PermitAgreed, permit, by=by.id, cause=office.new_id())
+        return permit
+    if permit.contractor and (failures := chain_failures(permit, {p.id: p for p in store.every(db, Person)})):
+        raise ActionRefused(failures)
     try:
         return shift(db, office, permit, PermitSignal.APPROVE, by=by.id, cause=office.new_id())
     except sa.exc.IntegrityError as error:
@@ -197,7 +243,7 @@ def start_ventilation(db: sa.Connection, office: Office, by: Person, permit_id: 
     """Begin to count the minutes of ventilation; only the fan's own current proves that it runs."""
     permit = permit_of(db, permit_id)
     space = space_of(db, permit.space)
-    if permit.state is not PermitState.APPROVED:
+    if permit.state not in (PermitState.APPROVED, PermitState.SUSPENDED):
         raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="ventilation")
     if fan_running(office, space) is not True:
         raise refuse("ventilation.not_running", "ventilation.start", "MEM Order 13 art. 14")
@@ -208,16 +254,26 @@ def start_ventilation(db: sa.Connection, office: Office, by: Person, permit_id: 
 
 
 def record_test(
-    db: sa.Connection, office: Office, by: Person, permit_id: str, points: list[TestPoint]
+    db: sa.Connection,
+    office: Office,
+    by: Person,
+    permit_id: str,
+    points: list[TestPoint],
+    *,
+    upwind: bool,
+    stirred: bool = False,
 ) -> tuple[Permit, list[Failure]]:
-    """Store a pre-entry test, pass or fail; a pass after enough ventilation makes the permit ready."""
+    """Store a pre-entry test, pass or fail; a pass after enough ventilation makes an approved permit ready."""
     permit = permit_of(db, permit_id)
     space, now = space_of(db, permit.space), office.now()
-    if permit.state not in (PermitState.APPROVED, PermitState.READY):
+    if permit.state not in (PermitState.APPROVED, PermitState.READY, PermitState.SUSPENDED):
         raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="gas_test")
     instrument = permit.instruments[0] if permit.instruments else ""
-    test = GasTest(by.id, instrument, now, points, office.limits.version, passed=False)
-    failures = judge_test(test, space, permit, office.limits, office.timings)
+    limits, known = office.limits, store.get(db, Instrument, instrument)
+    test = GasTest(by.id, instrument, now, points, limits.version, passed=False, profile=limits.profile, upwind=upwind)
+    test = msgspec.structs.replace(test, stirred=stirred)
+    pumped = None if known is None else known.pumped
+    failures = judge_test(test, space, permit, limits, office.timings, pumped=pumped)
     if permit.ventilated_at is None or now - permit.ventilated_at < office.timings.ventilation_s:
         failures.append(Failure("G12", "MEM Order 13 art. 14", "order.not_proven", "order.ventilate_test_enter"))
     test = msgspec.structs.replace(test, passed=not failures)
@@ -229,7 +285,8 @@ def record_test(
     )
     store.add_event(db, event)
     audit.append(db, now, by.id, "GasTestRecorded", permit.id, encode(test))
-    if test.passed:
+    suspicions.of_test(db, office, permit)
+    if test.passed and permit.state is not PermitState.SUSPENDED:
         permit = shift(db, office, permit, PermitSignal.PREPARE, by=by.id, cause=key)
     return permit, failures
 
@@ -258,13 +315,27 @@ def unlock(
 
 
 def emergency(db: sa.Connection, office: Office, by: Person, lock: str) -> str:
-    """Ask for an emergency opening: one authenticated person, no check may stop it."""
+    """Ask for an emergency opening: one authenticated person and the space's own lock; no other check may stop it."""
     known = store.get(db, Lock, lock)
     if known is None:
         raise NotFound(lock)
     space = space_of(db, known.space)
-    kind = int(GrantKind.EMERGENCY)
-    return _greet(db, office, UnlockRequest(office.new_id(), "", space.id, space.site, lock, kind, by.id))
+    request = UnlockRequest(office.new_id(), "", space.id, space.site, lock, int(GrantKind.EMERGENCY), by.id)
+    authenticated = auth.has_session(db, by.id, office.now())
+    if failures := emergency_failures(space, lock=lock, by=by.id, authenticated=authenticated):
+        raise ActionRefused(failures)
+    return _greet(db, office, request)
+
+
+def failing_anyway(db: sa.Connection, office: Office, request: UnlockRequest) -> list[Failure]:
+    """Return what an ordinary opening would be refused for: an emergency asks nobody, but its review will (`domain.md` 5)."""
+    space = space_of(db, request.space)
+    permit = next((p for p in store.permits(db, space=space.id) if p.state in HOLDING), None)
+    if permit is None:
+        seen = [{"kind": "space", "id": space.id}]
+        return [Failure("G01", "MEM Order 13 art. 7", "permit.none", "permit.prepare", {}, seen)]
+    kind = GrantKind.EMERGENCY
+    return failures_of(evaluate(facts_for(office, db, permit, space, lock=request.lock, kind=kind, by=request.by)))
 
 
 def refuse_grant(db: sa.Connection, office: Office, request: UnlockRequest, failures: list[Failure]) -> None:
@@ -321,8 +392,8 @@ def count_person(db: sa.Connection, office: Office, by: Person, permit_id: str, 
     return send(db, RecordEntry(**envelope, space=permit.space, permit=permit.id, person=person, direction=direction))  # type: ignore[arg-type]
 
 
-def check_in(db: sa.Connection, office: Office, by: Person, permit_id: str) -> str:
-    """Say "I am here" for the attendant."""
+def check_in(db: sa.Connection, office: Office, by: Person, permit_id: str, person: str = "") -> str:
+    """Say "I am here" for the attendant, or on their word that an entrant, `person`, has answered."""
     permit, now = permit_of(db, permit_id), office.now()
     if by.id != permit.attendant:
         raise refuse("attendant.not_you", "attendant.sign_in", "MEM Order 13 art. 15")
@@ -330,7 +401,18 @@ def check_in(db: sa.Connection, office: Office, by: Person, permit_id: str) -> s
         raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="check_in")
     exp = now + COMMAND_LIFE_S
     command = RecordCheckIn(
-        id=office.new_id(), site=permit.site, at=now, exp=exp, by=by.id, permit=permit.id, space=permit.space
+        id=office.new_id(), site=permit.site, at=now, exp=exp, by=by.id, permit=permit.id, space=permit.space, person=person
+    )
+    return send(db, command)
+
+
+def sos(db: sa.Connection, office: Office, by: Person, permit_id: str, person: str = "") -> str:
+    """Call for help for a person at a permit's space; no state refuses it, and for somebody unknown the caller calls."""
+    permit, now = permit_of(db, permit_id), office.now()
+    named = person if person and store.get(db, Person, person) is not None else by.id
+    exp = now + COMMAND_LIFE_S
+    command = RaiseSos(
+        id=office.new_id(), site=permit.site, at=now, exp=exp, by=by.id, space=permit.space, permit=permit.id, person=named
     )
     return send(db, command)
 
@@ -348,28 +430,24 @@ def evacuate(db: sa.Connection, office: Office, by: Person, permit_id: str) -> s
 def press_alarm(
     db: sa.Connection, office: Office, by: Person, site: str, alarm: str, *, reset: tuple[str, str] | None = None
 ) -> str:
-    """Acknowledge an alarm, or reset it with (reason, verdict); the engine decides."""
+    """Acknowledge an alarm, or reset it with (reason, verdict); the engine decides, of its own alarms the api."""
     now, key = office.now(), office.new_id()
     exp = now + COMMAND_LIFE_S
-    if reset is None:
-        return send(db, AcknowledgeAlarm(id=key, site=site, at=now, exp=exp, by=by.id, alarm=alarm))
-    reason, verdict = reset
-    return send(db, ResetAlarm(id=key, site=site, at=now, exp=exp, by=by.id, alarm=alarm, reason=reason, verdict=verdict))
-
-
-def suspend(db: sa.Connection, office: Office, by: Person, permit_id: str, *, barrier: bool) -> Permit:
-    """Suspend once everybody is out and the opening is barred (GB 46768-2025 6.2.6)."""
-    permit = permit_of(db, permit_id)
-    if not barrier:
-        raise refuse("permit.no_barrier", "permit.set_barrier", "GB 46768-2025 6.2.6")
-    permit = msgspec.structs.replace(permit, barrier=True, gas_test=None, ventilated_at=None)
-    return shift(db, office, permit, PermitSignal.SUSPEND, by=by.id, cause=office.new_id())
+    if suspicions.is_about(db, site, alarm, by.id):
+        raise refuse("suspicion.subject", "suspicion.ask_another", "domain.md 10")
+    command: AcknowledgeAlarm | ResetAlarm = AcknowledgeAlarm(id=key, site=site, at=now, exp=exp, by=by.id, alarm=alarm)
+    if reset is not None:
+        reason, verdict = reset
+        command = ResetAlarm(id=key, site=site, at=now, exp=exp, by=by.id, alarm=alarm, reason=reason, verdict=verdict)
+    send(db, command)
+    watchdog.obey_own(db, office, command)
+    return key
 
 
 def close_out(db: sa.Connection, office: Office, by: Person, permit_id: str, lock: str) -> tuple[str, list[Failure]]:
     """Ask for the order that arms a lock's button for the last press; it moves no bolt itself (`locks.md` §1.5)."""
     permit = permit_of(db, permit_id)
-    if permit.state not in (PermitState.CLOSING, PermitState.SUSPENDED, PermitState.EXPIRED):
+    if permit.state not in (PermitState.CLOSING, PermitState.SUSPENDED, PermitState.EXPIRED, PermitState.CANCELLED):
         raise refuse("permit.wrong_state", "permit.look_at_state", state=permit.state.value, signal="close_out")
     if lock not in {e.lock for e in space_of(db, permit.space).entrances}:  # in another space somebody may be inside
         raise refuse("lock.other_space", "lock.choose_own", "locks.md 1.5", lock=lock)

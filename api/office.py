@@ -5,19 +5,18 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 
 import msgspec
-import sqlalchemy as sa
 
 from api import store
+from api.recent_air import RecentAir
 from api.signer import Signer
-from manway.checks import Facts, LiveInstrument
 from manway.codec_mqtt import InstrumentNow, SiteState
-from manway.entities import Instrument, Permit, Person, Reading, Space
-from manway.ids import GrantKind, Priority, Status
+from manway.entities import Space
 from manway.limits import LimitProfile, Timings
-from manway.permit import OPEN
+from manway.runtime import settings
 from manway.runtime.ports import Clock
 
 TREND_POINTS = 10  # pictures, about as many seconds
+SLOPE_S = 10.0  # `domain.md` 7.2
 FAN_RUNNING_A = 0.5  # (choice) below this current a fan's motor is not turning
 
 
@@ -42,6 +41,20 @@ class Pictures:
         points = self._earlier.get((device, gas))
         change = points[-1][1] - points[0][1] if points else 0.0
         return "up" if change >= step else "down" if change <= -step else "flat"
+
+    def slope(self, device: str, gas: str) -> float | None:
+        """Return how fast a channel moves, by least squares over its last ten seconds, in the limit's unit per second.
+
+        None when there is not enough to tell: fewer than five seconds of it.
+        """
+        points = self._earlier.get((device, gas), ())
+        newest = max((at for at, _ in points), default=0.0)
+        recent = sorted({(at, value) for at, value in points if newest - at <= SLOPE_S})
+        if not recent or newest - recent[0][0] < SLOPE_S / 2:
+            return None
+        mean_at, mean = (sum(p[i] for p in recent) / len(recent) for i in (0, 1))
+        spread = sum((at - mean_at) ** 2 for at, _ in recent)
+        return sum((at - mean_at) * (value - mean) for at, value in recent) / spread
 
     def age_s(self, site: str, now: float) -> float | None:
         """Return the seconds since the site's gateway was last heard, None before the first time."""
@@ -69,6 +82,8 @@ class Office:
         self.records, self.clock, self.signer = records, clock, signer
         self.limits, self.timings, self.yard = limits, timings, yard
         self.pictures = Pictures()
+        self.hazards = settings.hazards()
+        self.air: RecentAir | None = None  # the telemetry store's last minutes, where one is attached
         self.seq = 0
         self.news = asyncio.Event()
         self._wake: Callable[[], None] = lambda: None
@@ -101,50 +116,10 @@ class Office:
         return self.signer.random_bytes(n)
 
 
-def facts_for(office: Office, db: sa.Connection, permit: Permit, space: Space, *, lock: str, kind: GrantKind, by: str) -> Facts:
-    """Return the picture the checks judge: records of now, live readings of the gateway's newest picture."""
-    now, state = office.now(), office.pictures.state.get(space.site)
-    watched = {space.id, *space.connected}
-    open_p1 = [a.kind for a in state.alarms if a.space in watched and a.priority == Priority.P1] if state else []
-    here = next((s for s in state.spaces if s.space == space.id), None) if state else None
-    bound = [i for i in office.pictures.instruments_of(space) if i.device in permit.instruments]
-    ledger = {i.device: i for i in store.every(db, Instrument, site=space.site)}
-    others = [p.number for p in store.permits(db, space=space.id) if p.id != permit.id and p.state in OPEN]
-    return Facts(
-        now=now,
-        kind=kind,
-        permit=permit,
-        space=space,
-        lock=lock,
-        by=by,
-        limits=office.limits,
-        timings=office.timings,
-        attendant_seen_at=here.attendant_at if here else None,
-        fan_running=fan_running(office, space),
-        instruments=[_live(i, ledger.get(i.device), now) for i in bound],
-        open_p1=sorted(set(open_p1)),
-        other_open_permits=others,
-        roles={p.id: p.roles for p in store.every(db, Person)},
-        picture_age_s=office.pictures.age_s(space.site, now),
-        inside=office.inside(space),
-    )
-
-
 def fan_running(office: Office, space: Space) -> bool | None:
     """Return whether the fan's current proves that air is moving; None when no instrument tells."""
     currents = [r.value for i in office.pictures.instruments_of(space) if not i.lost and (r := i.readings.get("fan_a"))]
     return any(c is not None and c >= FAN_RUNNING_A for c in currents) if currents else None
-
-
-def _live(now: InstrumentNow, known: Instrument | None, at: float) -> LiveInstrument:
-    return LiveInstrument(
-        device=now.device,
-        age_s=max(0.0, at - now.at),
-        readings={name: Reading(Status(r.status), r.value) for name, r in now.readings.items()},
-        units={name: r.unit for name, r in now.readings.items()},
-        bump_due=known.bump_due if known else 0.0,
-        calibration_due=known.calibration_due if known else 0.0,
-    )
 
 
 class UnlockRequest(msgspec.Struct, frozen=True):

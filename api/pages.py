@@ -12,13 +12,14 @@ from urllib.parse import urlencode
 
 import jinja2
 import msgspec
-from fastapi import Depends, FastAPI, Form, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi import Depends, FastAPI, Form, Query, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
 from api import auth, desk, store
+from api.emergency import raised
 from api.http import COOKIE, Problem, language, person_of, require_same_origin, token_of
 from api.office import Office
 from api.reads import event_row
@@ -28,6 +29,8 @@ from api.texts import LANGUAGES, catalogue, text
 from api.views.alarm import alarm, banner
 from api.views.approvals import approvals
 from api.views.attendant import attendant
+from api.views.brief import brief_text
+from api.views.emergency import emergency_page
 from api.views.space import space_page
 from api.views.view import Row, View
 from api.views.wall import wall
@@ -43,6 +46,7 @@ _VIEWS = {
     "attendant": "/attendant",
     "wall": "/wall",
     "alarm": "/alarms/{alarm}",
+    "emergency": "/alarms/{alarm}/emergency",
     "space": "/spaces/{space}",
 }
 _POSITION = re.compile(r"[0-9]{1,18}")
@@ -70,6 +74,7 @@ class Pages:
         self._jinja.filters["clock"] = lambda at: (
             "—" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M:%S")
         )
+        self._jinja.filters["span"] = span
 
     def data(self, view: View, name: str, args: dict[str, str]) -> Row:
         """Return a view model by the name of its page.
@@ -88,6 +93,8 @@ class Pages:
                 return attendant(view, args.get("permit", ""))
             case "alarm":
                 found = alarm(view, args.get("alarm", ""))
+            case "emergency":
+                found = emergency_page(view, args.get("alarm", ""))
             case "space":
                 found = space_page(view, args.get("space", ""), self._torn_frames)
             case _:
@@ -158,6 +165,13 @@ class Pages:
         return self.render(request, f"{name}.html", me=shown, nav=nav, view=name, args=args, seq=seq, banner=banner, data=data)
 
 
+def span(seconds: float) -> str:
+    """Return a length of time as the pages' scripts show it: mm:ss, h:mm:ss from an hour on."""
+    whole = int(abs(seconds))
+    tail = f"{whole // 60 % 60:02d}:{whole % 60:02d}"
+    return f"{whole // 3600}:{tail}" if whole >= 3600 else tail  # noqa: PLR2004  seconds of an hour
+
+
 def _yard(office: Office) -> dict[str, object]:
     return {"ventilation_s": f"{office.timings.ventilation_s:g}", "dwell_s": f"{office.timings.dwell_s:g}"}
 
@@ -179,9 +193,29 @@ def add_pages(app: FastAPI, office: Office, telemetry: TelemetryStore, guesses: 
 
     for name, path in _VIEWS.items():
         page(path, name)
+    _add_brief(app, pages)
     _add_sign_in(app, pages, guesses)
     _add_stream(app, pages)
     return pages
+
+
+def _add_brief(app: FastAPI, pages: Pages) -> None:
+    """Register the incident brief as a plain text file, to be sent on by whatever means are there."""
+    route = "/alarms/{alarm}/brief.txt"
+
+    @app.get(route, include_in_schema=False)
+    def brief_file(request: Request, alarm: str, number: Annotated[int | None, Query(ge=0)] = None) -> Response:
+        if person_of(request, pages.office) is None:
+            return RedirectResponse(f"/login?{urlencode({'next': request.url.path})}", 303)
+        person = allow(pages.office, request, f"GET {route}")
+        try:
+            with pages.office.records.look() as db:
+                view = View(pages.office, db, person, language(request))
+                words = brief_text(view, raised(db, alarm), number)
+        except desk.NotFound as error:
+            raise Problem(404, "not_found") from error
+        name = f"brief-{alarm[:8]}-{'now' if number is None else number}.txt"
+        return PlainTextResponse(words, headers={"content-disposition": f'attachment; filename="{name}"'})
 
 
 def _add_sign_in(app: FastAPI, pages: Pages, guesses: auth.Guesses) -> None:

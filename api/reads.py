@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from api import desk, store
+from api import briefs, desk, emergency, second_signature, store
 from api.http import Problem
 from api.office import Office
 from api.rights import RIGHTS
-from api.texts import failure_row, reason_text, text
+from api.texts import Names, failure_row, reason_text, text
+from api.views.alarm import alarm_groups
+from api.views.brief import report_row
 from api.views.gas import gas_rows, shown_unit
+from api.views.inside import space_facts
+from api.views.items import check_list
 from api.views.permit import preparation
 from api.views.view import Row, View
 from api.views.wall import wall
@@ -71,7 +75,7 @@ def _me(look: Look) -> Row:
 
 def _limits(look: Look) -> Row:
     limits = look.office.limits
-    gases = [{"gas": g.name, "unit": g.unit, "limits": [_limit(x) for x in g.limit]} for g in limits.gas]
+    gases = [{"gas": g.name, "unit": g.unit, "limits": [_limit(x) for x in g.rows]} for g in limits.gas]
     return {"profile": limits.profile, "version": limits.version, "note": limits.note, "gases": gases}
 
 
@@ -83,11 +87,29 @@ def _events(look: Look) -> Row:
 
 
 def _spaces(look: Look) -> Row:
-    return {"items": wall(look.view)["tiles"], "next": None}
+    view, tiles = look.view, wall(look.view)["tiles"]
+    rows = [tile | space_facts(view, view.spaces[tile["id"]]) for tile in tiles] if isinstance(tiles, list) else []
+    return {"items": rows, "next": None}
 
 
 def _alarms(look: Look) -> Row:
-    return {"items": wall(look.view)["alarms"], "next": None}
+    loud, quiet = alarm_groups(look.view)
+    return {"items": [*loud, *quiet], "next": None}
+
+
+def _emergency(look: Look) -> Row:
+    alarm = emergency.raised(look.db, look.args["alarm"])
+    return msgspec.to_builtins(emergency.screen(look.db, look.office, alarm))  # type: ignore[no-any-return]
+
+
+def _brief(look: Look) -> Row:
+    """Return the report that would be filed now; with `previous` its difference to that filed one, 0 being the brief."""
+    alarm = emergency.raised(look.db, look.args["alarm"])
+    filed = briefs.filed(look.db, alarm)
+    before = briefs.numbered(filed, int(look.number("previous", 0))) if "previous" in look.args else None
+    report = briefs.draft(look.db, look.office, alarm, filed, before)
+    rows = [{"number": r.number, "at": r.at, "by": r.by} for r in filed]
+    return report_row(look.view, report) | {"filed": rows}
 
 
 def _permits(look: Look) -> Row:
@@ -99,9 +121,14 @@ def _permit(look: Look) -> Row:
     return permit_row(desk.permit_of(look.db, look.args["permit"]))
 
 
+def _waiting(look: Look) -> Row:
+    return second_signature.waiting(look.db, look.office, desk.permit_of(look.db, look.args["permit"]))
+
+
 def _preparation(look: Look) -> Row:
     permit = desk.permit_of(look.db, look.args["permit"])
-    return preparation(look.office, desk.space_of(look.db, permit.space))
+    plan = preparation(look.office, desk.space_of(look.db, permit.space))
+    return plan | {"items": check_list(look.view, permit)}
 
 
 def _gases(look: Look) -> Row:
@@ -114,14 +141,14 @@ def _checks(look: Look) -> Row:
     if kind not in ("PREP", "ENTRY"):
         raise Problem(422, "invalid")
     results = desk.check(look.db, look.office, look.by, look.args["permit"], GrantKind[kind])
-    order = {Outcome.FAILED: 0, Outcome.NOT_CHECKED: 1, Outcome.PASSED: 2}
+    order, names = {Outcome.FAILED: 0, Outcome.PASSED: 1}, look.view.name
     rows = [
         {
             "check": r.check,
             "clause": r.clause,
             "title": text(look.lang, f"check.{r.check}"),
             "outcome": r.outcome.value,
-            "failures": [failure_row(look.lang, f) for f in r.failures],
+            "failures": [failure_row(look.lang, f, names) | {"evidence": f.evidence} for f in r.failures],
         }
         for r in sorted(results, key=lambda r: order[r.outcome])
     ]
@@ -159,7 +186,7 @@ def _ledger(look: Look) -> Row:
 
 
 def _command(look: Look) -> Row:
-    return command_row(look.db, look.args["command"], look.by, look.lang)
+    return command_row(look.db, look.args["command"], look.by, look.lang, look.view.name)
 
 
 READS: dict[str, Callable[[Look], Row]] = {
@@ -172,10 +199,13 @@ READS: dict[str, Callable[[Look], Row]] = {
     "GET /api/v1/spaces/{space}/ledger": _ledger,
     "GET /api/v1/spaces/{space}/gases": _gases,
     "GET /api/v1/alarms": _alarms,
+    "GET /api/v1/alarms/{alarm}/emergency": _emergency,
+    "GET /api/v1/alarms/{alarm}/brief": _brief,
     "GET /api/v1/permits": _permits,
     "GET /api/v1/permits/{permit}": _permit,
     "GET /api/v1/permits/{permit}/checks": _checks,
     "GET /api/v1/permits/{permit}/preparation": _preparation,
+    "GET /api/v1/permits/{permit}/waiting": _waiting,
 }
 
 
@@ -188,6 +218,7 @@ def permit_row(p: Permit) -> Row:
     signed = [s.person for s in p.signatures if s.step == "approver"]
     named = ("id", "number", "drill", "site", "space", "work", "requester", "supervisor", "attendant", "tester", "entrants")
     row: Row = {name: getattr(p, name) for name in (*named, "instruments", "start", "end", "ventilated_at")}
+    row |= {"barrier": p.barrier, "hold": None if p.hold is None else msgspec.to_builtins(p.hold)}
     return row | {"state": p.state.value, "approved": signed, "test_passed": p.gas_test.passed if p.gas_test else None}
 
 
@@ -210,7 +241,7 @@ def event_row(view: View, seq: int, value: AnyEvent) -> Row:
     }
 
 
-def command_row(db: sa.Connection, command: str, person: Person, lang: str) -> Row:
+def command_row(db: sa.Connection, command: str, person: Person, lang: str, names: Names = str) -> Row:
     """Return how far a command has come; only who gave it may ask."""
     row = db.execute(sa.select(store.command).where(store.command.c.id == command)).one_or_none()
     if row is None or row.by != person.id:
@@ -227,7 +258,7 @@ def command_row(db: sa.Connection, command: str, person: Person, lang: str) -> R
         "state": state,
         "text": reason or text(lang, f"command.{state}"),
         "result": row.result,
-        "failures": [failure_row(lang, f) for f in failures],
+        "failures": [failure_row(lang, f, names) for f in failures],
     }
 
 

@@ -47,14 +47,14 @@ def allow(office: Office, request: Request, route: str, permit: str = "") -> Per
 
 
 def add_actions(app: FastAPI, office: Office) -> None:
-    """Register the POST routes of the action table."""
+    """Register the POST and PUT routes of the action table."""
     for route, action in ACTIONS.items():
-        path = route.removeprefix("POST ")
+        method, path = route.split(" ")
         endpoint = _endpoint(office, route, action)
         key = {"name": "Idempotency-Key", "in": "header", "required": not action.emergency, "schema": {"type": "string"}}
         described = {"parameters": [*_path_parameters(path), key], "requestBody": _body_schema(action.body)}
         name = re.sub(r"[^a-z]+", "_", path.removeprefix("/api/v1/")).strip("_")
-        app.add_api_route(path, endpoint, methods=["POST"], operation_id=name, openapi_extra=described, responses=ERRORS)
+        app.add_api_route(path, endpoint, methods=[method], operation_id=name, openapi_extra=described, responses=ERRORS)
 
 
 def _path_parameters(path: str) -> list[Row]:
@@ -84,20 +84,22 @@ def _endpoint(office: Office, route: str, action: Action) -> Callable[[Request],
     async def endpoint(request: Request) -> Response:
         require_same_origin(request)
         _require_json(request)
-        body, target = await request.body(), next(iter(request.path_params.values()), "")
+        body, args = await request.body(), {name: str(value) for name, value in request.path_params.items()}
         lang, key = language(request), request.headers.get("idempotency-key", "")
         if not _KEY.fullmatch(key):
             if not action.emergency:
                 raise Problem(400, "idempotency_key")
             key = office.new_id()
-        return await run_in_threadpool(_carry_out, office, request, route, action, (str(target), lang, key, body))
+        return await run_in_threadpool(_carry_out, office, request, route, action, (args, lang, key, body))
 
     return endpoint
 
 
-def _carry_out(office: Office, request: Request, route: str, action: Action, given: tuple[str, str, str, bytes]) -> Response:
-    target, lang, key, body = given
-    person = allow(office, request, route, target if "{permit}" in route else "")
+def _carry_out(
+    office: Office, request: Request, route: str, action: Action, given: tuple[dict[str, str], str, str, bytes]
+) -> Response:
+    args, lang, key, body = given
+    person = allow(office, request, route, args.get("permit", ""))
     try:
         value = action.body.model_validate_json(body)
     except ValidationError as error:
@@ -106,8 +108,8 @@ def _carry_out(office: Office, request: Request, route: str, action: Action, giv
             422, "invalid", [Failure("FORM", "", "form.invalid", "form.complete", {"fields": fields[:400]})]
         ) from error
     try:
-        act = partial(_act, office, person, target, lang, action, value, token_of(request))
-        status, answer, replayed = once(office, person, key, f"{route} {target}", body, act)
+        act = partial(_act, office, person, args, lang, action, value, token_of(request))
+        status, answer, replayed = once(office, person, key, f"{route} {' '.join(args.values())}", body, act)
     except desk.NotFound as error:
         raise Problem(404, "not_found") from error
     except ActionRefused as error:
@@ -122,10 +124,17 @@ def _carry_out(office: Office, request: Request, route: str, action: Action, giv
 
 
 def _act(
-    office: Office, person: Person, target: str, lang: str, action: Action, value: object, token: str, db: sa.Connection
+    office: Office,
+    person: Person,
+    args: dict[str, str],
+    lang: str,
+    action: Action,
+    value: object,
+    token: str,
+    db: sa.Connection,
 ) -> tuple[int, Row]:
     auth.touch(db, token, office.now())
-    return action.act(Call(db, office, person, target, lang), value)
+    return action.act(Call(db, office, person, next(iter(args.values()), ""), lang, args), value)
 
 
 def add_reads(app: FastAPI, office: Office, telemetry: TelemetryStore) -> None:

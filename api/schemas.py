@@ -1,8 +1,10 @@
 """What the HTTP edge takes: strict and closed, so that `true` is no number and a misspelt field is an error."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from manway.checks import EXTRA_PERMITS, WORK_KINDS
 
 
 class _Body(BaseModel):
@@ -13,6 +15,10 @@ Text = Annotated[str, Field(min_length=1, max_length=500)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
 
 
+WorkKind = Annotated[str, Field(pattern=rf"^({'|'.join(WORK_KINDS)})$")]
+Isolated = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^/:?#%]+$")]  # it becomes part of a path
+
+
 class SignIn(_Body):
     """An app's way in."""
 
@@ -20,8 +26,20 @@ class SignIn(_Body):
     password: Annotated[str, Field(min_length=1, max_length=256)]
 
 
+class ExtraPermitIn(_Body):
+    """Another permit this work needs, with its number; times in Unix seconds."""
+
+    kind: Annotated[str, Field(pattern=rf"^({'|'.join(sorted(set(EXTRA_PERMITS.values())))})$")]
+    number: Annotated[str, Field(min_length=1, max_length=64)]
+    start: Annotated[float, Field(ge=0, le=2**40)]
+    end: Annotated[float, Field(ge=0, le=2**40)]
+
+
 class NewPermit(_Body):
-    """A request for a permit; it begins in `start_in_s` seconds and lasts `minutes`."""
+    """A request for a permit; it begins in `start_in_s` seconds and lasts `minutes`.
+
+    `isolation` names every energy and pipe to be locked out, `task_minutes` is how long the work itself takes (0 = as long).
+    """
 
     space: Id
     work: Text
@@ -30,6 +48,11 @@ class NewPermit(_Body):
     attendant: Id
     tester: Id
     entrants: Annotated[list[Id], Field(min_length=1, max_length=20)]
+    work_kinds: Annotated[list[WorkKind], Field(max_length=len(WORK_KINDS))] = []
+    isolation: Annotated[list[Isolated], Field(max_length=30)] = []
+    extra_permits: Annotated[list[ExtraPermitIn], Field(max_length=10)] = []
+    contractor: bool = False
+    task_minutes: Annotated[float, Field(ge=0, le=24 * 60)] = 0.0
     submit: Literal[True] = True
 
 
@@ -52,9 +75,22 @@ class TestPointIn(_Body):
 
 
 class NewGasTest(_Body):
-    """A pre-entry test, points in the order they were sampled."""
+    """A pre-entry test, points in the order they were sampled, and what the tester says of where and how it was done."""
 
     points: Annotated[list[TestPointIn], Field(min_length=1, max_length=50)]
+    upwind: bool = False
+    stirred: bool = False
+
+
+class Yes(_Body):
+    """A yes to one item of the check list, with a photo's sha256 or a note; there is no other answer to keep.
+
+    `taken_at` is when the phone says that it took the photo, Unix seconds.
+    """
+
+    answer: Literal["yes"]
+    evidence: Annotated[str, Field(max_length=200)] = ""
+    taken_at: Annotated[float, Field(ge=0, le=2**40)] | None = None
 
 
 class Unlock(_Body):
@@ -76,10 +112,57 @@ class PersonAt(_Body):
     person: Id
 
 
+class Answered(_Body):
+    """Which entrant has answered; nobody named: the attendant says "I am here"."""
+
+    person: Id | Literal[""] = ""
+
+
+class Caller(_Body):
+    """For whom help is called; nobody named: for the caller."""
+
+    person: Id | Literal[""] = ""
+
+
 class Barrier(_Body):
-    """Whether sign and barrier stand."""
+    """Whether sign and barrier stand; `temporary`: neither configuration nor hazards changed, says the supervisor."""
 
     barrier: bool
+    temporary: bool = False
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class Later(_Body):
+    """How much later than now planned a permit shall end, in minutes, and why."""
+
+    minutes: Annotated[float, Field(gt=0, le=24 * 60)]
+    reason: Text
+
+
+class Requested(_Body):
+    """Which request for a later end is approved: the one that was read."""
+
+    request: Id
+
+
+class Duty(_Body):
+    """Which duty is offered to whom."""
+
+    duty: Literal["attendant", "supervisor"]
+    to: Id
+
+
+class Taken(_Body):
+    """Which duty is taken, and how many people were counted inside."""
+
+    duty: Literal["attendant", "supervisor"]
+    inside: Annotated[int, Field(ge=0, le=1000)]
+
+
+class Counted(_Body):
+    """Who is inside, by name, after everybody was counted again."""
+
+    people: Annotated[list[Id], Field(max_length=100)]
 
 
 class HandBack(_Body):
@@ -93,3 +176,38 @@ class Reset(_Body):
 
     reason: Text
     verdict: Literal["real", "false", "test"]
+
+
+Written = Annotated[str, Field(max_length=1000)]
+
+
+class ByHand(_Body):
+    """The fields of a brief that only a person can fill; "" leaves one as it is."""
+
+    people_nearby: Written = ""
+    casualties: Written = ""
+    cause: Written = ""
+    support: Written = ""
+    reporter: Written = ""
+
+
+class NewReport(_Body):
+    """A brief or follow-up to be filed: what only people know, and the measures that no device reports."""
+
+    by_hand: ByHand = ByHand()
+    done: Annotated[list[Literal["called_inside", "energy_off", "rescue_called"]], Field(max_length=3)] = []
+
+
+class Shelving(_Body):
+    """Why an alarm shall be quiet, and for how many minutes or until when (Unix seconds): one of the two."""
+
+    reason: Text
+    minutes: Annotated[float, Field(gt=0, le=30)] | None = None
+    until: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if (self.minutes is None) == (self.until is None):
+            msg = "say minutes or until, one of the two"
+            raise ValueError(msg)
+        return self

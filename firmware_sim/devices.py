@@ -46,6 +46,7 @@ def build_post(
         now=now,
         body=body,
         auto_press_s=AUTO_PRESS_S,
+        clock_ahead_s=0.0,
     )
     boot = random.randrange(1, 2**32)
     return Post(yard, lock, VirtualInstrument(yard.instrument, f"YD4-{yard.id}", air, boot, now, random))

@@ -58,6 +58,7 @@ class Firmware:
         body: mechanics at the start, for seeded scenes: bolt retracted with session 2 is a permit under way.
         auto_press_s: a training yard's lock presses its own button this long after it asks; None waits for a person.
         firmware: version reported in the hello.
+        clock_ahead_s: how far its evidence clock, set at enrolment, is ahead of `now`; None: unknown. A power cut loses it.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Firmware:
         body: Body | None = None,
         auto_press_s: float | None = None,
         firmware: tuple[int, int, int, int] = (0, 1, 0, 0),
+        clock_ahead_s: float | None = None,
     ) -> None:
         self.lock_id = codec_ble.lock_id_of(public_key)
         self.body = body or Body()
@@ -85,6 +87,7 @@ class Firmware:
         self._out: list[Publish] = []
         self._boot = 0
         self._power_up(now)
+        self._ram.unix_offset = clock_ahead_s
 
     def _power_up(self, now: float) -> None:
         self.powered = True

@@ -67,9 +67,11 @@ class Cast:
         """Return what a person sees, however long the api is away."""
         return (await self._until_answered(account, "GET", path, None))[1]
 
-    async def do(self, account: str, path: str, body: Mapping[str, object] | None = None) -> tuple[int, Row]:
+    async def do(
+        self, account: str, path: str, body: Mapping[str, object] | None = None, *, method: str = "POST"
+    ) -> tuple[int, Row]:
         """Do something once; a pending command is followed to its end, which becomes the answer's `state`."""
-        status, answer = await self._until_answered(account, "POST", path, body or {})
+        status, answer = await self._until_answered(account, method, path, body or {})
         if status != 202:  # noqa: PLR2004  accepted: the engine decides
             if status >= 400:  # noqa: PLR2004  refused
                 _log.info("refused", account=account, path=path, failures=answer.get("failures"))
@@ -79,11 +81,13 @@ class Cast:
             answer = await self.get(account, f"/api/v1/commands/{answer['id']}")
         return status, answer
 
-    async def insist(self, account: str, path: str, body: Mapping[str, object] | None = None, *, tries: int = 20) -> Row:
+    async def insist(
+        self, account: str, path: str, body: Mapping[str, object] | None = None, *, tries: int = 20, method: str = "POST"
+    ) -> Row:
         """Do something, again every second until it is taken."""
         answer: Row = {}
         for _ in range(tries):
-            status, answer = await self.do(account, path, body)
+            status, answer = await self.do(account, path, body, method=method)
             if status < 400 and answer.get("state") not in ("refused", "timed_out"):  # noqa: PLR2004  refused
                 return answer
             await self.wait(_AGAIN_S)

@@ -5,7 +5,9 @@ somebody inside; (e) an instrument falls silent below a standing alarm; (f) ackn
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator
+from urllib.parse import quote
 
 import structlog
 
@@ -18,6 +20,7 @@ from manway.runtime.yard import REQUIRED, Yard, YardSpace
 
 _log = structlog.get_logger("story")
 WORKER, ATTENDANT, APPROVER, MANAGER = "cast-worker", "cast-attendant", "cast-approver", "cast-manager"
+WATCH = "cast-watch"  # the attendant of the path: whoever attends one opening attends no other
 CHECK_IN_EVERY_S = 60.0
 H2S_SOURCE_PPM_S = 1.1
 LEL_SOURCE_S = 1.6
@@ -30,7 +33,8 @@ class Story:
     def __init__(self, yard: Yard, devices: Devices, cast: Cast, clock: Clock) -> None:
         self._yard, self._devices, self._cast, self._clock = yard, devices, cast, clock
         self._ids = {p.account: p.id for p in yard.person if p.account}
-        self._entrants = [p.id for p in yard.person if p.cast and not p.account]
+        self._entrants = yard.crew
+        self._accounts = {p.id: p.account for p in yard.person if p.cast}
 
     async def run(self) -> None:
         """Play until every scene has ended, then keep the yard going for visitors."""
@@ -66,8 +70,10 @@ class Story:
             await cast.wait(2.0)
             await cast.insist(ATTENDANT, f"{path}/exits", {"person": person})
         await cast.insist(ATTENDANT, f"{path}/suspend", {"barrier": True})
+        await self._lock_up(yard, path, ATTENDANT)  # in a break the opening is barred and locked (GB 46768-2025 6.2.6)
         await self._settle_alarms(yard)
-        await self._hand_back(yard, path)
+        await cast.insist(ATTENDANT, f"{path}/finish")
+        await cast.insist(ATTENDANT, f"{path}/close", {"items": HAND_BACK})
 
     async def _settle_alarms(self, yard: YardSpace) -> None:
         """Acknowledge what is open in a space, and reset it once it has returned: two people, two buttons."""
@@ -112,44 +118,59 @@ class Story:
         """(a), (g): request, approval, PREP, ventilation, test, ENTRY, two in, two out, hand-back; and a thief tries."""
         cast, yard = self._cast, self._yard.scene("path")
         path = await self.approved(yard)
-        await cast.insist(ATTENDANT, f"{path}/unlock", {"lock": yard.lock, "kind": "PREP"})
-        await cast.insist(ATTENDANT, f"{path}/ventilation")
+        await cast.insist(WATCH, f"{path}/unlock", {"lock": yard.lock, "kind": "PREP"})
+        await cast.insist(WATCH, f"{path}/ventilation")
         await self._steal(yard)
-        desk = await cast.get(ATTENDANT, f"{path}/preparation")
+        desk = await cast.get(WATCH, f"{path}/preparation")
         await cast.wait(float(str(desk["ventilation_s"])) + 0.5)
-        await cast.insist(ATTENDANT, f"{path}/gas-tests", {"points": await self._sample(yard, desk)})
-        await cast.insist(ATTENDANT, f"{path}/unlock", {"lock": yard.lock, "kind": "ENTRY"})
+        sampled = {"points": await self._sample(yard, desk), "upwind": True}
+        await cast.insist(WATCH, f"{path}/gas-tests", sampled)
+        await cast.insist(WATCH, f"{path}/unlock", {"lock": yard.lock, "kind": "ENTRY"})
         for person in self._entrants:
-            await cast.insist(ATTENDANT, f"{path}/entries", {"person": person})
+            await cast.insist(WATCH, f"{path}/entries", {"person": person})
         await cast.wait(15.0)
         for person in self._entrants:
-            await cast.insist(ATTENDANT, f"{path}/exits", {"person": person})
-        await self._hand_back(yard, path)
+            await cast.insist(WATCH, f"{path}/exits", {"person": person})
+        await cast.insist(WATCH, f"{path}/finish")
+        await self._lock_up(yard, path, WATCH)
+        await cast.insist(WATCH, f"{path}/close", {"items": HAND_BACK})
 
     async def approved(self, yard: YardSpace) -> str:
-        """Request a permit, have it approved, take up the attendant's post; return the permit's path."""
+        """Request a permit, have it approved and every item confirmed, take up the attendant's post; return its path."""
         cast = self._cast
         asked = {
             "space": yard.id,
             "work": "检查阀门 Valve inspection",
             "minutes": 60.0,
-            "attendant": self._ids[ATTENDANT],
-            "tester": self._ids[ATTENDANT],
+            "attendant": self._ids[WATCH],
+            "tester": self._ids[WATCH],
+            "work_kinds": ["inspection"],
+            "isolation": ["进水阀 Inlet valve"],
             "entrants": self._entrants,
         }
         path = f"/api/v1/permits/{(await cast.insist(WORKER, '/api/v1/permits', asked))['id']}"
         await cast.wait(2.0)
         await cast.insist(APPROVER, f"{path}/approve")
-        await cast.insist(ATTENDANT, f"{path}/check-ins")
+        await cast.insist(WATCH, f"{path}/check-ins")
+        for account in (WORKER, WATCH, *(self._accounts[person] for person in self._entrants)):
+            await self._confirm(account, path)
         return path
 
-    async def _hand_back(self, yard: YardSpace, path: str) -> None:
-        """Finish, let the crew shut the hatch, arm the lock for its last press, confirm the four items."""
-        cast = self._cast
-        await cast.insist(ATTENDANT, f"{path}/finish")
-        await cast.wait(4.0)  # the crew shuts the hatch; the lock wants its door two quiet seconds closed
-        await cast.insist(ATTENDANT, f"{path}/close-out", {"lock": yard.lock})
-        await cast.insist(ATTENDANT, f"{path}/close", {"items": HAND_BACK})
+    async def _confirm(self, account: str, path: str) -> None:
+        """Say yes to every item that is this person's, one by one; the photo is a simulated camera's."""
+        for item in _mine(await self._cast.get(account, f"{path}/preparation")):
+            said = {"answer": "yes", "evidence": self._photo(path) if item["photo"] else ""}
+            await self._cast.insist(account, f"{path}/checklist/{quote(str(item['id']), safe='')}", said, method="PUT")
+            await self._cast.wait(0.2)
+
+    def _photo(self, path: str) -> str:
+        """Return the sha256 of what a camera of the yard would have seen just now: no two are alike."""
+        return hashlib.sha256(f"{path} {self._clock.now()}".encode()).hexdigest()
+
+    async def _lock_up(self, yard: YardSpace, path: str, attendant: str) -> None:
+        """Let the crew shut the hatch, then arm the lock for its last press."""
+        await self._cast.wait(4.0)  # the lock wants its door two quiet seconds closed
+        await self._cast.insist(attendant, f"{path}/close-out", {"lock": yard.lock})
 
     async def _sample(self, yard: YardSpace, desk: Row) -> list[Row]:
         """Hold the instrument at every point for its dwell and write down what it says, in the limit's unit."""
@@ -159,7 +180,7 @@ class Story:
         assert isinstance(dwells, list)  # noqa: S101  the api's own shape
         for distance, dwell in zip(distances, dwells, strict=True):
             await self._cast.wait(dwell)
-            seen = await self._cast.get(ATTENDANT, f"/api/v1/spaces/{yard.id}/gases")
+            seen = await self._cast.get(WATCH, f"/api/v1/spaces/{yard.id}/gases")
             values = {str(g["gas"]): float(str(g["value"])) for g in rows(seen) if g["value"] is not None}
             points.append({"distance_m": distance, "dwell_s": dwell, "readings": {gas: values[gas] for gas in REQUIRED}})
         return points
@@ -178,7 +199,7 @@ class Story:
             await self._cast.wait(0.6)
 
     async def _begin_seeded(self, yard: YardSpace, people: int = 2) -> str:
-        """Take up a permit that was seeded as active: the attendant is there, the people go in."""
+        """Take up a permit that was seeded as ready and opened: the attendant is there, the people go in."""
         cast = self._cast
 
         def found(answer: Row) -> bool:
@@ -187,6 +208,7 @@ class Story:
         permits = await cast.see(MANAGER, "/api/v1/permits", found)
         permit = str(next(p for p in rows(permits) if p["space"] == yard.id)["id"])
         await cast.insist(ATTENDANT, f"/api/v1/permits/{permit}/check-ins")
+        await cast.insist(ATTENDANT, f"/api/v1/permits/{permit}/recount", {"people": []})  # who takes up a post counts first
         for person in self._entrants[:people]:
             await cast.insist(ATTENDANT, f"/api/v1/permits/{permit}/entries", {"person": person})
         return permit
@@ -198,24 +220,42 @@ class Story:
         while True:
             await self._cast.wait(CHECK_IN_EVERY_S)
             for permit in rows(await self._cast.get(MANAGER, "/api/v1/permits")):
-                if permit["state"] in ("active", "evacuating") and permit["attendant"] == self._ids[ATTENDANT]:
-                    await self._cast.do(ATTENDANT, f"/api/v1/permits/{permit['id']}/check-ins")
+                account = self._accounts.get(str(permit["attendant"]))
+                if permit["state"] in ("active", "evacuating") and account:
+                    await self._cast.do(account, f"/api/v1/permits/{permit['id']}/check-ins")
 
     async def _crew(self) -> None:
-        """The yard's hands: open the hatch and start the fan once a bolt is drawn, shut it when a permit is closing."""
+        """The yard's hands: open the hatch and start the fan once a bolt is drawn, shut it in a break and at the end."""
         while True:
             await self._clock.sleep_until(self._clock.now() + 1.0)
-            closing = {
-                str(p["space"]) for p in rows(await self._cast.get(MANAGER, "/api/v1/permits")) if p["state"] == "closing"
-            }
+            permits = rows(await self._cast.get(MANAGER, "/api/v1/permits"))
+            ended = {str(p["space"]): p["state"] == "closing" for p in permits if p["state"] in ("closing", "suspended")}
+            await self._listen(permits)
             for space, post in self._devices.posts.items():
-                await self._tend(space, post, closing=space in closing)
+                await self._tend(space, post, ended=space in ended, done=ended.get(space, False))
 
-    async def _tend(self, space: str, post: Post, *, closing: bool) -> None:
+    async def _listen(self, permits: list[Row]) -> None:
+        """Let simulated people whom a visitor has named as entrants say yes to what is theirs."""
+        for permit in permits:
+            named = permit["entrants"]
+            assert isinstance(named, list)  # noqa: S101  the api's own shape
+            asked = permit["state"] in ("submitted", "approved") and permit["requester"] not in self._accounts
+            for person in (p for p in named if asked and p in self._accounts):
+                await self._confirm(self._accounts[str(person)], f"/api/v1/permits/{permit['id']}")
+
+    async def _tend(self, space: str, post: Post, *, ended: bool, done: bool) -> None:
         body = post.lock.body
-        if closing and body.door is Door.OPEN:
-            post.air.fan_on = False
+        post.air.fan_on = post.air.fan_on and not done
+        if ended and body.door is Door.OPEN:  # in a break too the opening is shut (GB 46768-2025 6.2.6)
             await self._devices.touch(space, lambda p, now: p.lock.close_door(now))
-        elif not closing and body.bolt is Bolt.RETRACTED and body.door is Door.CLOSED and body.session == GrantKind.PREP:
+        elif not ended and body.bolt is Bolt.RETRACTED and body.door is Door.CLOSED and body.session == GrantKind.PREP:
             post.air.fan_on = True
             await self._devices.touch(space, lambda p, now: p.lock.open_door(now))
+
+
+def _mine(desk: Row) -> Iterator[Row]:
+    """Yield the items of a preparation that wait for the reader's own yes."""
+    items = desk["items"]
+    assert isinstance(items, dict)  # noqa: S101  the api's own shape
+    for block in items["blocks"]:
+        yield from (item for item in block["items"] if item["yes"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from gateway.outputs import LogOutput
 from gateway.ports import LocalOutput
 from gateway.sink_store import StoreSink
 from gateway.uplink import Uplink
-from manway.codec_mqtt import Acknowledgement, Heartbeat, decode, encode
+from manway.codec_mqtt import Acknowledgement, ApiHeartbeat, Heartbeat, decode, encode
 from manway.errors import DecodeRejected
 from manway.runtime import settings as configuration
 from manway.runtime.clock import SystemClock
@@ -27,7 +28,18 @@ from manway.topics import Address, gateway_filters, parse, root
 _log = structlog.get_logger("gateway")
 _STATE_EVERY_S = 60.0
 _STORE_EVERY_S = 2.0
+_BEAT_S = 1.0  # `trust.md` 7.2
+_AHEAD_S = 1.0  # a journal ahead of the clock by more was written by a clock that was set back since
 _QUEUE = 200  # batches; then the broker waits, which is what a queue is for
+
+
+class _Nothing:
+    """A batch that brings nothing but a look at the time."""
+
+    messages: Sequence[Message] = ()
+
+    async def ack(self) -> None:
+        """Owe nobody anything."""
 
 
 class Gateway:
@@ -51,7 +63,7 @@ class Gateway:
         self._queue: asyncio.Queue[Batch] = asyncio.Queue(_QUEUE)
         # A journal written by a clock that was ahead: its time is kept and runs on, or no deadline would ever pass again.
         self._ahead = max(0.0, *(host.engine.now - clock.now() for host in hosts))
-        if self._ahead > 1.0:
+        if self._ahead > _AHEAD_S:
             _log.error("the journal is ahead of the clock", seconds=round(self._ahead, 1))
         self._boot = int(clock.now())
         self._stepped_at = clock.now()
@@ -77,17 +89,21 @@ class Gateway:
 
     async def _pipeline(self) -> None:
         """Wait for a batch or the next deadline, whichever is first; the only timer of the rules."""
+        unstored = list[Batch]()  # nothing acknowledged that is not durable: their senders keep them as long as we do
         while True:
             batches: list[Batch] = []
-            deadlines = [at for host in self._hosts.values() if (at := host.engine.next_deadline()) is not None]
+            deadlines = [at for host in self._hosts.values() if (at := host.next_deadline()) is not None]
             with contextlib.suppress(TimeoutError):
                 async with self._clock.timeout_at(min(deadlines) - self._ahead if deadlines else None):
                     batches.append(await self._queue.get())
             while not self._queue.empty():
                 batches.append(self._queue.get_nowait())
             await self._step([m for batch in batches for m in batch.messages])
-            for batch in batches:
-                await batch.ack()
+            unstored += batches
+            if all(host.durable for host in self._hosts.values()):
+                for batch in unstored:
+                    await batch.ack()
+                unstored.clear()
             self._stepped_at = self._clock.now()
             self._fresh.set()
 
@@ -100,15 +116,29 @@ class Gateway:
             except DecodeRejected as error:
                 _log.warning("foreign topic", topic=error.source, reason=error.reason)
                 continue
+            if address.site not in self._hosts:
+                continue
             if address.name == "api/ack":
                 await self._acknowledged(address.site, message)
-            elif address.name != "api/heartbeat" and address.site in self._hosts:
+            elif address.name == "api/heartbeat":
+                self._api_beat(address.site, message, now)
+            else:
                 by_site[address.site].append((address, message))
         for site, host in self._hosts.items():
             if by_site[site]:
                 await host.take(by_site[site], now, self._bus, self._run_journal)
-            elif (deadline := host.engine.next_deadline()) is not None and deadline <= now:
+            elif (deadline := host.next_deadline()) is not None and deadline <= now:
                 await host.advance(now, self._run_journal)
+
+    def _api_beat(self, site: str, message: Message, now: float) -> None:
+        """Hear the api; a copy that the broker kept is nobody's pulse."""
+        try:
+            decode(message.payload, ApiHeartbeat, message.topic)
+        except DecodeRejected as error:
+            _log.warning("heartbeat not understood", reason=error.reason)
+            return
+        if not message.retained:
+            self._hosts[site].health.api_heard(now)
 
     async def _acknowledged(self, site: str, message: Message) -> None:
         try:
@@ -116,8 +146,10 @@ class Gateway:
         except DecodeRejected as error:
             _log.warning("acknowledgement not understood", reason=error.reason)
             return
-        if site in self._uplinks:
+        try:
             await self._uplinks[site].acknowledge(ack, self._run_journal)
+        except sqlite3.OperationalError as error:  # a full disk; what is then sent again is known there already
+            _log.error("acknowledgement not kept", site=site, reason=str(error))
 
     async def _send_events(self) -> None:
         while True:
@@ -155,7 +187,17 @@ class Gateway:
                     unsent=host.seq - self._uplinks[site].cursor,
                 )
                 await self._bus.publish(f"{root(site)}gw/heartbeat", encode(beat), qos=0)
-            await asyncio.sleep(1.0)
+                self._look_at_clock(host)
+            # By the clock that the api's deadline runs on: a yard that plays faster also beats faster.
+            await self._clock.sleep_until(self._clock.now() + _BEAT_S)
+
+    def _look_at_clock(self, host: SiteHost) -> None:
+        """Note a step of the machine's clock, and wake the pipeline when the gateway has something to say of itself."""
+        ahead = self._ahead if self._ahead > _AHEAD_S else 0.0
+        if step := host.health.clock(self._clock.wall_off_s() - ahead):
+            _log.warning("clock stepped", site=host.site, seconds=round(step, 1))
+        if host.health.due(self._now()) and self._queue.empty():
+            self._queue.put_nowait(_Nothing())
 
     async def _fill_store(self) -> None:
         sinks = [StoreSink(host, self._store) for host in self._hosts.values()]
@@ -170,7 +212,8 @@ async def main(settings: configuration.Settings) -> None:
     clock = SystemClock(speed=settings.speed, start=settings.started_at)
     journal, telemetry = OneThread("journal"), OneThread("telemetry")
     output: LocalOutput = LogOutput()
-    limits, timings = configuration.limits(settings.profile), configuration.timings(yard=settings.yard)
+    limits = configuration.limits(settings.profile, settings.site_limits, when=clock.now())
+    timings = configuration.timings(yard=settings.yard)
     plan_key = load_public_key(settings.data / "keys" / "plan.pub")
     hosts = [
         SiteHost(
@@ -181,6 +224,7 @@ async def main(settings: configuration.Settings) -> None:
             verify=verify,
             plan_key=plan_key,
             output=output,
+            began=clock.now(),
         )
         for site in settings.sites
     ]

@@ -28,16 +28,24 @@ INSERT OR IGNORE INTO meta VALUES ('jid', lower(hex(randomblob(8))));
 _ADD_EVENT = "INSERT INTO event(id, at, body) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM event WHERE id = ?)"
 _FULL = 2  # PRAGMA synchronous: FULL; anything less loses acknowledged rows at power loss
 
+_ASIDE = ".damaged-"
+
 _inputs = msgspec.msgpack.Decoder(list[AnyInput])
 _births = msgspec.json.Decoder(DeviceState)
 _pack = msgspec.msgpack.Encoder()
 
 
 class Journal:
-    """Opened once per process; every method runs on the journal's one thread."""
+    """Opened once per process; every method runs on the journal's one thread.
+
+    A file that is damaged is set aside under a new name, never deleted, and a new journal takes its place; `damaged` says so
+    until the first input stands in the new one.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not _sound(path):
+            _set_aside(path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
@@ -46,6 +54,8 @@ class Journal:
         if self._one("PRAGMA synchronous") != _FULL:
             raise sqlite3.OperationalError("the journal needs synchronous=FULL")
         self.jid = str(self._one("SELECT v FROM meta WHERE k='jid'"))
+        empty = self._one("SELECT 1 FROM input LIMIT 1") is None
+        self.damaged = empty and next(path.parent.glob(f"{path.name}{_ASIDE}*"), None) is not None
 
     def commit(self, inputs: Sequence[AnyInput], events: Sequence[Event], births: dict[str, DeviceState], at: float) -> int:
         """Store one batch durably, in one transaction and one sync; return the newest event's sequence number.
@@ -77,6 +87,11 @@ class Journal:
         rows = self._db.execute("SELECT id, body FROM input WHERE id > ? ORDER BY id LIMIT ?", (number, most))
         return [(number, _inputs.decode(body)) for number, body in rows]
 
+    def waiting_since(self, number: int) -> float | None:
+        """Return the time of the oldest input behind a number, Unix seconds, None when there is none."""
+        at = self._db.execute("SELECT at FROM input WHERE id > ? ORDER BY id LIMIT 1", (number,)).fetchone()
+        return None if at is None else float(at[0])
+
     def events_after(self, seq: int, most: int) -> list[tuple[int, AnyEvent]]:
         """Return up to `most` events behind a sequence number, each with its own."""
         rows = self._db.execute("SELECT seq, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (seq, most))
@@ -107,3 +122,31 @@ class Journal:
     def _one(self, sql: str, *args: str) -> int | str | None:
         row = self._db.execute(sql, args).fetchone()
         return None if row is None else row[0]
+
+
+def _sound(path: Path) -> bool:
+    """Say whether SQLite finds every page of a file in order.
+
+    Raises:
+        sqlite3.OperationalError: it cannot be read at all, which says nothing about what stands in it.
+    """
+    # Read-only: it neither folds the log of a crash into a damaged file nor throws it away.
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=1.0)
+    try:
+        return [row[0] for row in db.execute("PRAGMA quick_check(1)")] == ["ok"]
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        db.close()
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a damaged file, and what SQLite keeps beside it, so that the three still belong together."""
+    taken = {other.name for other in path.parent.glob(f"{path.name}{_ASIDE}*")}
+    number = next(n for n in range(1, len(taken) + 2) if f"{path.name}{_ASIDE}{n}" not in taken)
+    for part in ("-wal", "-shm", ""):  # the file itself last: a death in between is found damaged again
+        beside = path.with_name(path.name + part)
+        if beside.exists():
+            beside.rename(path.with_name(f"{path.name}{_ASIDE}{number}{part}"))

@@ -1,8 +1,13 @@
 """The engine's picture of a site as one message: what the pages show, with every value beside its status and age."""
 
+from manway import people
 from manway.codec_mqtt import AlarmNow, InstrumentNow, LockNow, ReadingNow, SiteState, SpaceNow
+from manway.countdown import countdown
 from manway.engine import Engine
-from manway.site import InstrumentWatch
+from manway.gas import Channel
+from manway.orders import overlay_of
+from manway.people import UNWELL
+from manway.site import InstrumentWatch, Site, SpaceWatch
 
 
 def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteState:
@@ -15,7 +20,7 @@ def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteSta
         event=event,
         at=engine.now,
         plan_version=site.plan.version if site.plan else 0,
-        instruments=[_instrument(watch) for watch in site.instruments.values()],
+        instruments=[_instrument(watch, site.channels_of(watch)) for watch in site.instruments.values()],
         locks=[
             LockNow(
                 device=lock.device,
@@ -29,10 +34,7 @@ def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteSta
             )
             for lock in site.locks.values()
         ],
-        spaces=[
-            SpaceNow(s.id, dict(s.occupancy.inside), s.occupancy.known, s.attendant_at, s.evacuating)
-            for s in site.spaces.values()
-        ],
+        spaces=[_space(site, space, engine.now) for space in site.spaces.values()],
         alarms=[
             AlarmNow(
                 id=a.id,
@@ -49,6 +51,10 @@ def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteSta
                 clause=a.clause,
                 acknowledged_by=a.acknowledged_by,
                 holds=a.holds,
+                incident=a.incident,
+                shelved_until=a.shelved_until,
+                shelved_by=a.shelved_by,
+                shelve_reason=a.shelve_reason,
             )
             for a in site.alarms.values()
             if a.open
@@ -56,11 +62,10 @@ def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteSta
     )
 
 
-def _instrument(watch: InstrumentWatch) -> InstrumentNow:
-    units = {name: channel.unit for name, channel in watch.channels.items()}
-    readings = {}
+def _instrument(watch: InstrumentWatch, channels: dict[str, Channel]) -> InstrumentNow:
+    units, readings = watch.known.channels, {}
     for name, reading in watch.frame.readings.items() if watch.frame else ():
-        channel = watch.channels.get(name)
+        channel = channels.get(name)
         readings[name] = ReadingNow(
             status=reading.status.value,
             value=reading.value,
@@ -78,4 +83,25 @@ def _instrument(watch: InstrumentWatch) -> InstrumentNow:
         received=watch.ledger.received,
         duplicate=watch.ledger.duplicate,
         missing=watch.ledger.missing_count,
+        state=watch.state.value,
+        poisoned=watch.poisoned,
+    )
+
+
+def _space(site: Site, space: SpaceWatch, now: float) -> SpaceNow:
+    leave, over = countdown(site, space.id, now), overlay_of(site, space.id)
+    return SpaceNow(
+        space=space.id,
+        inside=dict(space.occupancy.inside),
+        known=space.occupancy.known,
+        attendant_at=space.attendant_at,
+        evacuating=space.evacuating,
+        state=space.state.value,
+        overlay=over.value if over else "",
+        leave_by=leave.at if leave else None,
+        leave_reason=leave.reason if leave else "",
+        leave_object=leave.object if leave else "",
+        people={p.id: "sos" if p.sos else p.state.value for p in space.people.values() if p.sos or p.state in UNWELL},
+        exposed=[person for person in site.exposures if people.is_exposed(site, person, now)],
+        mismatch=sorted({m.person for m in space.occupancy.mismatch}),
     )

@@ -1,5 +1,7 @@
 """Frames of one journal to the telemetry store; the store is never in the way of an acknowledgement."""
 
+import sqlite3
+
 import structlog
 
 from gateway.host import SiteHost
@@ -24,6 +26,7 @@ class StoreSink:
 
     async def drain(self, now: float, run_journal: Run, run_store: Run) -> None:
         """Store what is new; while the store is away, keep it and try again later."""
+        await self._say_lag(run_journal)
         if now < self._wait_until:
             return
         behind, journal = self._cursor, self._host.journal
@@ -40,7 +43,16 @@ class StoreSink:
         for row in dead:
             _log.error("row refused by the store", device=row.row.frame.device, seq=row.row.frame.seq, reason=row.reason)
         self._cursor = batches[-1][0]
-        await run_journal(lambda: journal.move_cursor("store", batches[-1][0]))
+        try:
+            await run_journal(lambda: journal.move_cursor("store", batches[-1][0]))
+        except sqlite3.OperationalError as error:  # a full disk; what is then stored again is there once
+            _log.error("cursor not kept", site=self._host.site, reason=str(error))
+        await self._say_lag(run_journal)
+
+    async def _say_lag(self, run_journal: Run) -> None:
+        """Tell before and after the store was asked: one that neither takes nor refuses is behind too."""
+        behind, journal = self._cursor, self._host.journal
+        self._host.health.stored(await run_journal(lambda: journal.waiting_since(behind)))
 
     def _placed(self, frame: Frame) -> StoredFrame:
         site = self._host.engine.site

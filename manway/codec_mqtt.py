@@ -110,7 +110,7 @@ class ReadingNow(msgspec.Struct, frozen=True):
 
 
 class InstrumentNow(msgspec.Struct, frozen=True):
-    """An instrument's newest frame (`at` = received, Unix s; 0 = none yet) and its ledger."""
+    """An instrument's newest frame (`at` = received, Unix s; 0 = none yet), its ledger and its state (`instrument.TABLE`)."""
 
     device: str
     space: str
@@ -120,6 +120,8 @@ class InstrumentNow(msgspec.Struct, frozen=True):
     received: int
     duplicate: int
     missing: int
+    state: str = "ready"
+    poisoned: bool = False
 
 
 class LockNow(msgspec.Struct, frozen=True):
@@ -136,13 +138,25 @@ class LockNow(msgspec.Struct, frozen=True):
 
 
 class SpaceNow(msgspec.Struct, frozen=True):
-    """Who is inside (person -> since), whether that is known, and when the attendant was last heard."""
+    """Who is inside (person -> since), whether that is known, and when the attendant was last heard.
+
+    `leave_by` is the one countdown (Unix s, None = unknown) with its reason and what it is about, reason "" while nobody is
+    inside; `people` says how everybody is who is not well, `exposed` who may not go in again this shift.
+    """
 
     space: str
     inside: dict[str, float]
     known: bool
     attendant_at: float | None
     evacuating: bool
+    state: str = "idle"
+    overlay: str = ""
+    leave_by: float | None = None
+    leave_reason: str = ""
+    leave_object: str = ""
+    people: dict[str, str] = {}
+    exposed: list[str] = []
+    mismatch: list[str] = []
 
 
 class AlarmNow(msgspec.Struct, frozen=True):
@@ -162,6 +176,10 @@ class AlarmNow(msgspec.Struct, frozen=True):
     clause: str
     acknowledged_by: str
     holds: bool | None
+    incident: str = ""
+    shelved_until: float | None = None
+    shelved_by: str = ""
+    shelve_reason: str = ""
 
 
 class SiteState(msgspec.Struct, frozen=True):

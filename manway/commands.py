@@ -46,6 +46,20 @@ class ResetAlarm(Command, frozen=True):
     verdict: str
 
 
+class ShelveAlarm(Command, frozen=True):
+    """Asks for quiet about one P3 or P4 alarm until `until` (Unix seconds, at most 30 minutes on), with a reason."""
+
+    alarm: str
+    reason: str
+    until: float
+
+
+class UnshelveAlarm(Command, frozen=True):
+    """Ends a shelving before its time."""
+
+    alarm: str
+
+
 class OrderEvacuation(Command, frozen=True):
     """Orders everybody out of a space."""
 
@@ -54,19 +68,49 @@ class OrderEvacuation(Command, frozen=True):
 
 
 class RecordEntry(Command, frozen=True):
-    """Counts a person in or out on the attendant's word; `direction` is in or out."""
+    """Counts a person in or out; `direction` is in or out, `source` who saw it: attendant, tag or scan."""
 
     space: str
     permit: str
     person: str
     direction: str
+    source: str = "attendant"
+
+
+class RecordCount(Command, frozen=True):
+    """Says who is inside after everybody was counted again, by name; it ends an unknown count and a disagreement."""
+
+    space: str
+    permit: str
+    people: list[str]
 
 
 class RecordCheckIn(Command, frozen=True):
-    """Says "I am here" for the attendant of a permit."""
+    """Says "I am here" for the attendant of a permit, or, with `person`, that this entrant has answered."""
 
     permit: str
     space: str
+    person: str = ""
 
 
-AnyCommand = GreetLock | WriteGrant | AcknowledgeAlarm | ResetAlarm | OrderEvacuation | RecordEntry | RecordCheckIn
+class RaiseSos(Command, frozen=True):
+    """Calls for help for a person in a space; `person` may be the caller."""
+
+    space: str
+    permit: str
+    person: str
+
+
+AnyCommand = (
+    GreetLock
+    | WriteGrant
+    | AcknowledgeAlarm
+    | ResetAlarm
+    | ShelveAlarm
+    | UnshelveAlarm
+    | OrderEvacuation
+    | RecordEntry
+    | RecordCount
+    | RecordCheckIn
+    | RaiseSos
+)

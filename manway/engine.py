@@ -8,29 +8,47 @@ one of them, or a running off-delay, may change by time alone.
 What an input does to the picture stands in `reports` and `orders`; what is so then, in `conditions`. Here it is judged.
 """
 
+import heapq
 from collections.abc import Iterable
+from itertools import groupby
+from typing import Self, cast
 
-from manway import orders, reports
-from manway.alarm import RETURNED, Alarm, Change, Condition
+from msgspec.structs import replace
+
+from manway import air, duties, orders, reports
+from manway.alarm import RETURNED, Alarm, Around, Change, Condition, incident_of, said_better
 from manway.catalogue import CATALOGUE
-from manway.commands import AnyCommand, GreetLock, OrderEvacuation, RecordCheckIn, RecordEntry, WriteGrant
+from manway.commands import (
+    AcknowledgeAlarm,
+    AnyCommand,
+    GreetLock,
+    OrderEvacuation,
+    RaiseSos,
+    RecordCount,
+    RecordEntry,
+    ResetAlarm,
+    ShelveAlarm,
+    UnshelveAlarm,
+    WriteGrant,
+)
 from manway.conditions import conditions
+from manway.entities import Frame
 from manway.errors import TimeWentBackwards
 from manway.events import (
     AlarmRaised,
     AlarmRepeated,
     AlarmReturned,
+    AlarmUnshelved,
     CommandRefused,
     Event,
-    FramesMissed,
-    InstrumentLost,
-    UnlockUnconfirmed,
 )
+from manway.gas import GasRows
 from manway.ids import Priority
 from manway.inputs import (
     AnyInput,
     CommandReceived,
     FrameReceived,
+    HealthReported,
     HelloReceived,
     LockReported,
     LogReceived,
@@ -38,7 +56,7 @@ from manway.inputs import (
     ResultReceived,
 )
 from manway.limits import LimitProfile, Timings
-from manway.lock import LockSignal, move
+from manway.memory import freeze, thaw
 from manway.site import Site
 from manway.step import Step
 
@@ -47,10 +65,11 @@ class Engine:
     """One site's rules. Not safe for threads; the gateway's loop owns it."""
 
     def __init__(self, site: str, limits: LimitProfile, timings: Timings) -> None:
-        self.site = Site(site, limits, timings)
+        self.site = Site(site, limits, timings, GasRows(limits))
         self._step = Step(self.site)
         self._done: dict[str, tuple[float, bool]] = {}
         self._due: dict[str, float] = {}  # space -> when time alone may change something there
+        self._queue: list[tuple[float, str]] = []  # the same in order, with what is no longer so
 
     def receive(self, batch: Iterable[AnyInput], now: float) -> list[Event]:
         """Take inputs in arrival order at `now` (Unix seconds) and return what follows from them.
@@ -59,10 +78,12 @@ class Engine:
             TimeWentBackwards: `now` is earlier than the last.
         """
         events = self.advance(now)
-        for item in batch:
-            self._take(item)
-            for space in _touched(self.site, item):
-                self._judge(space)
+        for kind, items in groupby(batch, type):
+            if kind is FrameReceived:
+                self._breathe([item.frame for item in items if isinstance(item, FrameReceived)])
+            else:
+                for item in items:
+                    self._take(cast("CommandReceived | reports.Report", item))
         return events + self._step.drain()
 
     def advance(self, now: float) -> list[Event]:
@@ -76,8 +97,7 @@ class Engine:
             raise TimeWentBackwards(step.now, now)
         while (at := self.next_deadline()) is not None and at <= now:
             step.now = max(step.now, at)
-            for space in [space for space, due in self._due.items() if due <= at]:
-                self._judge(space)
+            self._judge(self._queue[0][1])
         step.now = now
         return step.drain()
 
@@ -88,7 +108,26 @@ class Engine:
 
     def next_deadline(self) -> float | None:
         """Return when time alone may change something, Unix seconds."""
-        return min(self._due.values(), default=None)
+        while self._queue and self._due.get(self._queue[0][1]) != self._queue[0][0]:
+            heapq.heappop(self._queue)
+        return self._queue[0][0] if self._queue else None
+
+    def snapshot(self) -> bytes:
+        """Return everything the engine knows, for `Engine.restored`."""
+        return freeze(self.site, self._step.now, self._done, self._due)
+
+    @classmethod
+    def restored(cls, snapshot: bytes, site: str, limits: LimitProfile, timings: Timings) -> Self:
+        """Return the engine a snapshot was taken of; given the inputs behind it, it equals the one never interrupted.
+
+        Raises:
+            SnapshotUnusable: damaged, of another site, or made under other limits.
+        """
+        engine = cls(site, limits, timings)
+        kept = thaw(snapshot, engine.site)
+        engine._step.now, engine._done, engine._due = kept.at, kept.done, kept.due
+        engine._queue = sorted((at, space) for space, at in kept.due.items())
+        return engine
 
     def refuses_grant(self, space: str) -> str | None:
         """Return the kind of an open P1 that forbids PREP and ENTRY grants for a space, here or next door, or None."""
@@ -98,39 +137,54 @@ class Engine:
         """Say whether a command was carried out; a repeated id is answered once and never carried out again."""
         return self._done.get(command, (0.0, False))[1]
 
-    def _take(self, item: AnyInput) -> None:
+    def _breathe(self, frames: list[Frame]) -> None:
+        for round_ in air.rounds(frames):
+            for space in air.breathe(self._step, round_):
+                self._judge(space)
+
+    def _take(self, item: CommandReceived | reports.Report) -> None:
         if isinstance(item, CommandReceived):
             self._obey(item.command)
         else:
             reports.take(self._step, item)
+        for space in _touched(self.site, item):
+            self._judge(space)
 
     def _obey(self, command: AnyCommand) -> None:
         """Carry a command out, once and in time; ids are kept until their commands have expired anyway."""
         now = self._step.now
         if command.id in self._done:
             return
-        reason = "command.expired" if now > command.exp else orders.obey(self._step, command)
+        late = now > command.exp and not isinstance(command, (RaiseSos, OrderEvacuation))  # a cry for help is never too late
+        reason = "command.expired" if late else orders.obey(self._step, command)
         self._done = {k: v for k, v in self._done.items() if v[0] >= now} | {command.id: (command.exp, reason is None)}
         if reason is not None:
             self._step.emit(CommandRefused, command.id, reason, cause=command.id, reason=reason)
 
     def _judge(self, space: str) -> None:
         """Hold every alarm of a space against its condition, now, and note when to look there again."""
-        step, until = self._step, []
+        step = self._step
         now, delay = step.now, self.site.timings.alarm_off_delay_s
-        _time_out_grants(step, space)
+        until = duties.pass_time(step, space)
+        felt = set()
         for condition in list(conditions(self.site, space, now)):
-            if condition.until is not None and condition.until > now:
+            felt.add((condition.kind, condition.object, condition.space))
+            if condition.until is not None:
                 until.append(condition.until)
-            _feel(step, condition)
-        alarms = [alarm for alarm in self.site.alarms.values() if alarm.space == space]
-        until += [at for alarm in alarms if (at := alarm.off_at(delay)) is not None and at > now]
-        until += _announce_gaps(step, space)
-        _mark_silence(step, space)
+            feel(step, condition)
+        for key, alarm in list(self.site.alarms.items()):
+            if alarm.space == space and key not in felt and (alarm.open or alarm.rises_at is not None):
+                # What is watched no more clears nothing while somebody may be inside; of an empty space it is known gone, and
+                # what latched still waits for its person.
+                feel(step, replace(alarm.unknown, holds=None if self.site.occupied(space) else False))
+        alarms = self.site.alarms_of(space)
+        until += [at for alarm in alarms if (at := alarm.due(delay)) is not None]
+        until += duties.tell_losses(step, space)
         _evacuate_where_due(step, alarms)
         self._due.pop(space, None)
-        if until:
-            self._due[space] = min(until)
+        if later := [at for at in until if at > now]:
+            self._due[space] = min(later)
+            heapq.heappush(self._queue, (self._due[space], space))
 
 
 # -- what to judge ----------------------------------------------------------------------------------------------------
@@ -139,28 +193,31 @@ class Engine:
 def _touched(site: Site, item: AnyInput) -> list[str]:
     """Return the spaces an input can change anything in; nothing is judged that nothing has touched."""
     match item:
-        case FrameReceived(frame=frame):
-            watch = site.instruments.get(frame.device)
-            return [watch.space] if watch else []
         case LockReported(lock=name) | HelloReceived(lock=name) | ResultReceived(lock=name) | LogReceived(lock=name):
             return _space_of(site, name)
         case CommandReceived(command=command):
             return _commanded(site, command)
         case PlanReceived():
-            places = [*(w.space for w in site.instruments.values()), *(w.space for w in site.locks.values())]
-            return list(dict.fromkeys([*site.spaces, *places]))
+            watched = (site.instruments.values(), site.locks.values(), site.alarms.values())
+            places = [x.space for some in watched for x in some]
+            return list(dict.fromkeys(["", *site.spaces, *places]))
+        case HealthReported():
+            return [""]
         case _:
             return []
 
 
 def _commanded(site: Site, command: AnyCommand) -> list[str]:
     match command:
-        case OrderEvacuation(space=space) | RecordEntry(space=space) | RecordCheckIn(space=space):
-            return [space]
         case GreetLock(lock=lock) | WriteGrant(lock=lock):
             return _space_of(site, lock)
+        case AcknowledgeAlarm(alarm=alarm) | ResetAlarm(alarm=alarm) | ShelveAlarm(alarm=alarm) | UnshelveAlarm(alarm=alarm):
+            return list(dict.fromkeys(a.space for a in site.alarms.values() if a.id == alarm))
+        case RecordEntry(space=space) | RecordCount(space=space):
+            # Whoever goes in somewhere may be missed elsewhere: as the attendant, or as somebody believed inside.
+            return list(dict.fromkeys([space, *(s.id for s in site.spaces.values() if s.occupancy.occupied)]))
         case _:
-            return []  # a pressed button changes an alarm, not what it is about
+            return [command.space]
 
 
 def _space_of(site: Site, lock: str) -> list[str]:
@@ -171,25 +228,26 @@ def _space_of(site: Site, lock: str) -> list[str]:
 # -- judging one space ------------------------------------------------------------------------------------------------
 
 
-def _time_out_grants(step: Step, space: str) -> None:
-    for lock in step.site.locks_of(space):
-        if lock.written is None or step.now < lock.written.confirm_by:
-            continue
-        command = lock.written.command
-        step.emit(UnlockUnconfirmed, command, "unconfirmed", lock=lock.device, space=lock.space, cause=command)
-        lock.position = move(lock.position, LockSignal.TIMED_OUT)
-        lock.written, lock.unconfirmed = None, True
-
-
-def _feel(step: Step, condition: Condition) -> None:
+def feel(step: Step, condition: Condition) -> None:
+    """Hold one alarm of a site against its condition, now, and emit what that changes."""
     site, key = step.site, (condition.kind, condition.object, condition.space)
     alarm = site.alarms.get(key)
     if alarm is None:
         if condition.holds is not True:
             return
         alarm = site.alarms[key] = Alarm(site.id, condition.kind, condition.object, condition.space)
-    change = alarm.feel(condition, step.now, site.timings.alarm_off_delay_s)
+    around = Around(
+        occupied=site.occupied(condition.space),
+        suppressed=bool(CATALOGUE[condition.kind].suppressed_by)
+        and said_better(condition.kind, condition.object, site.alarms_of(condition.space)),
+        removed=site.out_of_service(condition.object, condition.space),
+    )
+    change = alarm.feel(condition, step.now, site.timings.alarm_off_delay_s, around)
+    if change is Change.UNSHELVED:
+        step.emit(AlarmUnshelved, alarm.id, "unshelved", str(step.now), **alarm.named)
+        change = alarm.feel(condition, step.now, site.timings.alarm_off_delay_s, around)
     if change is Change.RAISED:
+        alarm.incident = incident_of(site.alarms_of(alarm.space), alarm)
         _raise(step, alarm)
     elif change is Change.REPEATED:
         step.emit(AlarmRepeated, alarm.id, "repeated", alarm.count, **alarm.named, count=alarm.count)
@@ -209,34 +267,12 @@ def _raise(step: Step, alarm: Alarm) -> None:
         unit=alarm.unit,
         clause=alarm.clause,
         evacuate=_evacuates(alarm),
+        incident=alarm.incident,
     )
 
 
 def _evacuates(alarm: Alarm) -> bool:
     return alarm.priority is Priority.P1 and CATALOGUE[alarm.kind].evacuates
-
-
-def _announce_gaps(step: Step, space: str) -> list[float]:
-    """Announce gaps that have stood long enough; return when the next one will have."""
-    wait, soon = step.site.timings.missed_frames_s, []
-    for watch in step.site.instruments_of(space):
-        boot = watch.ledger.boot or 0
-        for gap in watch.ledger.standing(step.now, wait):
-            named = {"device": watch.device, "boot": boot, "first": gap.first, "last": gap.last}
-            step.emit(FramesMissed, watch.device, boot, gap.first, gap.last, **named)
-        soon += [gap.at + wait for gap in watch.ledger.gaps[:1]]
-    return soon
-
-
-def _mark_silence(step: Step, space: str) -> None:
-    for watch in step.site.instruments_of(space):
-        alarm = step.site.alarms.get(("DATA_LOST", watch.device, watch.space))
-        silent = alarm is not None and alarm.holds is True
-        if silent and not watch.lost:
-            key = (watch.device, watch.heard_at, "lost")
-            step.emit(InstrumentLost, *map(str, key), device=watch.device, space=watch.space, last_frame_at=watch.heard_at)
-            watch.troubled = True
-        watch.lost = silent
 
 
 def _evacuate_where_due(step: Step, alarms: list[Alarm]) -> None:

@@ -222,7 +222,13 @@ class Lock(msgspec.Struct, frozen=True):
 
 
 class Instrument(msgspec.Struct, frozen=True):
-    """A gas instrument and where it works now. `channels` maps channel to unit; due dates are Unix seconds."""
+    """A gas instrument and where it works now. `channels` maps channel to unit; due dates are Unix seconds.
+
+    `worn_by` is a person id, "" for one that watches the space itself. `setpoints` maps a gas to the low alarm the instrument
+    itself is set to, in the channel's unit (0 = switched off). `lel_base_vol` is the % vol of methane its 100 % LEL stands for
+    (0 = the profile's base); `correction` maps a channel to the factor its numbers are multiplied by. `battery_life_s` is how
+    long a full battery lasts (0 = unknown). One that is `out_of_service` is watched by nobody and backs no grant.
+    """
 
     device: str
     serial: str
@@ -231,6 +237,12 @@ class Instrument(msgspec.Struct, frozen=True):
     pumped: bool = True
     bump_due: float = 0.0
     calibration_due: float = 0.0
+    worn_by: str = ""
+    setpoints: dict[str, float] = {}
+    lel_base_vol: float = 0.0
+    correction: dict[str, float] = {}
+    battery_life_s: float = 0.0
+    out_of_service: bool = False
 
 
 class SiteEntry(msgspec.Struct, frozen=True):
@@ -241,7 +253,13 @@ class SiteEntry(msgspec.Struct, frozen=True):
 
 
 class Space(msgspec.Struct, frozen=True):
-    """A confined space of the ledger. `name` maps language to text; depth in metres."""
+    """A confined space of the ledger. `name` maps language to text; `depth_m` is its length where it is not `vertical`.
+
+    `residue`: sludge that must be stirred before testing. `mech_vent_required`: the fan may not stop (GB 46768-2025 6.2.4).
+    `complicated`: the air may worsen suddenly, so a harness and supplied air are needed (5.12). `rescue_kit` names what must
+    stand ready, kind -> quantity. `position` is latitude and longitude in degrees. `current` False: its ledger row is not
+    confirmed; nobody may be let in on it.
+    """
 
     id: str
     site: str
@@ -252,6 +270,16 @@ class Space(msgspec.Struct, frozen=True):
     entrances: list[Entrance]
     hazards: list[str] = []
     connected: list[str] = []
+    width_m: float = 0.0
+    vertical: bool = True
+    residue: bool = False
+    mech_vent_required: bool = False
+    complicated: bool = False
+    rescue_kit: dict[str, int] = {}
+    position: tuple[float, float] | None = None
+    address: str = ""
+    current: bool = True
+    out_of_service: bool = False
 
 
 class PermitState(enum.Enum):
@@ -288,7 +316,10 @@ class TestPoint(msgspec.Struct, frozen=True):
 
 
 class GasTest(msgspec.Struct, frozen=True):
-    """A pre-entry test as the tester signed it; points in the order they were sampled (GB 46768-2025 5.8.6-5.8.7)."""
+    """A pre-entry test as the tester signed it; points in the order they were sampled (GB 46768-2025 5.8.6-5.8.7).
+
+    `phase` is initial, after_vent, re_entry or periodic; `upwind`, `stirred`: what the tester confirmed of 5.8.4-5.8.5.
+    """
 
     tester: str
     instrument: str
@@ -296,10 +327,49 @@ class GasTest(msgspec.Struct, frozen=True):
     points: list[TestPoint]
     limits_version: str
     passed: bool
+    profile: str = "CN"
+    phase: str = "initial"
+    upwind: bool = True
+    stirred: bool = False
+
+
+class Confirmation(msgspec.Struct, frozen=True):
+    """One item of the check list that a person has answered with yes; `evidence` is a photo's sha256 or a note.
+
+    The newest of an (item, person) counts. What the items are, who may answer them and how long an answer is good for stands
+    in `checks.ITEMS`.
+    """
+
+    item: str
+    by: str
+    at: float
+    evidence: str = ""
+
+
+class ExtraPermit(msgspec.Struct, frozen=True):
+    """Another permit this work needs (hot_work, electrical, height …) with its own number and validity, Unix seconds."""
+
+    kind: str
+    number: str
+    start: float
+    end: float
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """An authority's stop of a permit (MEM Order 13 art. 18): it evacuates, and only `by`, its regulator, lifts it."""
+
+    by: str
+    at: float
+    reason: str
 
 
 class Permit(msgspec.Struct, frozen=True):
-    """A permit to enter one space. People are ids; `start`, `end` Unix seconds; `drill` marks training (演练)."""
+    """A permit to enter one space. People are ids; `start`, `end` Unix seconds; `drill` marks training (演练).
+
+    `work_kinds` say what extra permits and ventilation it needs (hot_work, painting …); `isolation` names every energy and
+    pipe to be locked out; `task_s` is how long the work itself takes. `contractor`: somebody else's people do it, so the
+    owner approves too. `hold` is an authority's stop.
+    """
 
     id: str
     number: str
@@ -321,15 +391,59 @@ class Permit(msgspec.Struct, frozen=True):
     gas_test: GasTest | None = None
     barrier: bool = False
     version: int = 1
+    work_kinds: list[str] = []
+    isolation: list[str] = []
+    extra_permits: list[ExtraPermit] = []
+    confirmations: list[Confirmation] = []
+    contractor: bool = False
+    task_s: float = 0.0
+    hold: Hold | None = None
+    profile: str = "CN"
+
+
+class Training(msgspec.Struct, frozen=True):
+    """A confined-space training that was passed, and until when it is good (MEM Order 13 art. 9: at least yearly)."""
+
+    kind: str
+    passed_at: float
+    valid_to: float
+
+
+class Delegation(msgspec.Struct, frozen=True):
+    """The principal's written word that this person may approve (MEM Order 13 art. 7), good from `start` to `end`."""
+
+    document: str
+    start: float
+    end: float
 
 
 class Person(msgspec.Struct, frozen=True):
-    """Somebody known by name; `number` is the u64 that a grant names as its holder, never reused."""
+    """Somebody known by name; `number` is the u64 that a grant names as its holder, never reused.
+
+    `principal`: the firm's principal responsible person. `owner`: approves for the owner of the space, not for a contractor.
+    """
 
     id: str
     number: int
     name: dict[str, str]
     roles: list[str]
+    trainings: list[Training] = []
+    principal: bool = False
+    delegation: Delegation | None = None
+    owner: bool = True
+    phone: str = ""
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """An imported weather message; `stop` forbids entries while it lasts (Unix seconds)."""
+
+    id: str
+    kind: str
+    spaces: list[str]
+    start: float
+    end: float
+    stop: bool = False
+    text: dict[str, str] = {}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -345,3 +459,72 @@ class Plan(msgspec.Struct, frozen=True):
     instruments: list[Instrument]
     permits: list[Permit]
     used_grants: dict[str, str] = {}
+    notices: list[Notice] = []
+
+
+class Equipment(msgspec.Struct, frozen=True):
+    """Rescue gear of the ledger (GB 46768-2025 4.5): pieces of one `kind` at one place, with when they must be inspected again.
+
+    `space` is the space whose rescue kit it belongs to, "" for a store. `due_at` None: no date is known, which never
+    counts as in date. `position` is latitude and longitude in degrees; a scrapped piece helps nobody.
+    """
+
+    id: str
+    kind: str
+    org: str
+    place: dict[str, str]
+    quantity: int
+    space: str = ""
+    position: tuple[float, float] | None = None
+    inspected_at: float | None = None
+    due_at: float | None = None
+    scrapped: bool = False
+    phone: str = ""
+
+
+class Team(msgspec.Struct, frozen=True):
+    """A rescue team that can be called; `people` is how many it has, `hazards` what it is trained and equipped for."""
+
+    id: str
+    name: dict[str, str]
+    org: str
+    phone: str
+    position: tuple[float, float] | None = None
+    people: int = 0
+    hazards: list[str] = []
+
+
+class Expert(msgspec.Struct, frozen=True):
+    """Somebody who knows hazards and can be asked; `hazards` uses the words of `Space.hazards`."""
+
+    id: str
+    name: dict[str, str]
+    org: str
+    phone: str
+    hazards: list[str] = []
+    position: tuple[float, float] | None = None
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """A photo or file that proves something `about` a permit, item or space; `returned` is why a reviewer sent it back.
+
+    `taken_at` is the device's word, `received_at` the server's.
+    """
+
+    id: str
+    kind: str
+    sha256: str
+    taken_at: float
+    received_at: float
+    by: str
+    about: str
+    position: tuple[float, float] | None = None
+    returned: str = ""
+
+
+class Responsibility(msgspec.Struct, frozen=True):
+    """Who answers for a firm in which role (grid member, district officer): the end of the ladder and of its tasks."""
+
+    org: str
+    person: str
+    role: str

@@ -4,7 +4,8 @@ ManwayError
 ├── LocalError            a bug or misuse on our side
 │   ├── InvalidTransition(machine, state, signal)
 │   ├── TimeWentBackwards(was, now)
-│   └── ProfileInvalid(file, reason)
+│   ├── ProfileInvalid(file, reason)
+│   └── SnapshotUnusable(reason)
 ├── RemoteError           a device, client, broker or store did something wrong
 │   ├── DecodeRejected(source, reason)
 │   ├── BusUnavailable(url, reason)
@@ -46,6 +47,14 @@ class ProfileInvalid(LocalError):
     def __init__(self, file: str, reason: str) -> None:
         self.file, self.reason = file, reason
         super().__init__(f"{file}: {reason}")
+
+
+class SnapshotUnusable(LocalError):
+    """An engine's snapshot cannot be taken up; its journal tells the same from the beginning."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 class RemoteError(ManwayError):

@@ -149,13 +149,14 @@ class LockArmed(Event, frozen=True):
 
 
 class GrantIssued(Event, frozen=True):
-    """Emitted exactly when a signed grant or order is committed, before it leaves the process."""
+    """Emitted exactly when a signed grant or order is committed; of an emergency with what an ordinary one would fail."""
 
     lock: str
     permit: str
     grant: str
     kind: int
     holder: str
+    failures: list[Failure] = []
 
 
 class GrantRefused(Event, frozen=True):
@@ -187,6 +188,16 @@ class PersonLeft(Event, frozen=True):
     source: str
 
 
+class EntryReported(Event, frozen=True):
+    """Emitted exactly when a source's word about a person is taken and the count does not change by it."""
+
+    space: str
+    permit: str
+    person: str
+    source: str
+    direction: str
+
+
 class AlarmEvent(Event, frozen=True):
     """What every alarm event names: the episode's id, its kind of the catalogue, the object and space it is about."""
 
@@ -205,10 +216,11 @@ class AlarmRaised(AlarmEvent, frozen=True):
     unit: str = ""
     clause: str = ""
     evacuate: bool = False
+    incident: str = ""
 
 
 class AlarmRepeated(AlarmEvent, frozen=True):
-    """Emitted exactly when the condition of an open alarm comes again; `count` is how often it came."""
+    """Emitted exactly when an open alarm's condition comes again, at most once an off-delay; `count`: how often it came."""
 
     count: int
 
@@ -231,8 +243,56 @@ class AlarmReset(AlarmEvent, frozen=True):
     verdict: str
 
 
+class AlarmShelved(AlarmEvent, frozen=True):
+    """Emitted exactly when a named person's shelving is accepted, with its reason and its end (Unix seconds)."""
+
+    by: str
+    reason: str
+    until: float
+
+
+class AlarmUnshelved(AlarmEvent, frozen=True):
+    """Emitted exactly when a shelving ends: by its time (`by` ""), by a person, or because somebody went inside."""
+
+    by: str = ""
+
+
+class CountRecorded(Event, frozen=True):
+    """Emitted exactly when a recount by name is accepted; `people` are then inside, whatever was believed before."""
+
+    space: str
+    permit: str
+    by: str
+    people: list[str]
+
+
+class SosRaised(Event, frozen=True):
+    """Emitted exactly when a call for help from a page or an instrument is accepted."""
+
+    space: str
+    person: str
+    source: str
+
+
+class PersonStateChanged(Event, frozen=True):
+    """Emitted exactly when a person inside stops moving, does not answer, is down, or answers again (`person.TABLE`)."""
+
+    space: str
+    person: str
+    state: str
+
+
+class ReadingsRecorded(Event, frozen=True):
+    """Emitted exactly when the statutory record of an occupied space is due: each gas's value in its limit's unit, then."""
+
+    space: str
+    permit: str
+    values: dict[str, float]
+    units: dict[str, str]
+
+
 class CheckInRecorded(Event, frozen=True):
-    """Emitted exactly when an attendant's "I am here" is accepted."""
+    """Emitted exactly when an attendant's "I am here", or an entrant's answer, is accepted."""
 
     permit: str
     space: str
@@ -323,6 +383,37 @@ class PermitSuspended(PermitEvent, frozen=True):
     """Emitted exactly when everybody is out and the opening is barred."""
 
 
+class PermitResumed(PermitEvent, frozen=True):
+    """Emitted exactly when a suspended permit is ready again: aired, tested, and its supervisor has said so."""
+
+
+class PermitHeld(PermitEvent, frozen=True):
+    """Emitted exactly when an authority stops a permit."""
+
+
+class PermitReleased(PermitEvent, frozen=True):
+    """Emitted exactly when the regulator who stopped a permit lifts the stop."""
+
+
+class PermitExtended(PermitEvent, frozen=True):
+    """Emitted exactly when a newly approved, later end is committed."""
+
+    end: float = 0.0
+
+
+class PermitHandedOver(PermitEvent, frozen=True):
+    """Emitted exactly when the duty of `role` (attendant, supervisor) passes to `person`: two signatures and a head-count."""
+
+    role: str = ""
+    person: str = ""
+
+
+class ItemConfirmed(PermitEvent, frozen=True):
+    """Emitted exactly when a person answers an item of the check list with yes."""
+
+    item: str = ""
+
+
 class PermitFinished(PermitEvent, frozen=True):
     """Emitted exactly when the work is done and nobody is inside."""
 
@@ -352,13 +443,15 @@ class GasTestRecorded(PermitEvent, frozen=True):
 ENGINE_EVENTS = (
     MessageRejected | FramesMissed | DeviceRestarted | InstrumentFaulted | InstrumentLost | InstrumentRecovered
     | LockLocked | LockUnlocked | EntranceOpened | EntranceClosed | LockForced | UnlockUnconfirmed | LockGreeted
-    | PressAwaited | GrantUsed | GrantFailed | LockArmed | GrantRefused | PersonEntered | PersonLeft | AlarmRaised
-    | AlarmRepeated | AlarmAcknowledged | AlarmReturned | AlarmReset | CheckInRecorded | CommandRefused | EvacuationOrdered
+    | PressAwaited | GrantUsed | GrantFailed | LockArmed | GrantRefused | PersonEntered | PersonLeft | EntryReported
+    | AlarmRaised | AlarmRepeated | AlarmAcknowledged | AlarmReturned | AlarmReset | AlarmShelved | AlarmUnshelved
+    | CheckInRecorded | CountRecorded | SosRaised | PersonStateChanged | ReadingsRecorded | CommandRefused | EvacuationOrdered
     | EvacuationCompleted | PlanApplied | PlanRejected
 )  # fmt: skip
 API_EVENTS = (
     MessageRejected | GrantIssued | GrantRefused | PermitSubmitted | PermitAgreed | PermitApproved
     | PermitRejected | PermitReturned | PermitReadied | PermitVoided | PermitStarted | PermitHalted | PermitSuspended
+    | PermitResumed | PermitHeld | PermitReleased | PermitExtended | PermitHandedOver | ItemConfirmed
     | PermitFinished | PermitClosed | PermitExpired | PermitCancelled | VentilationRecorded
     | GasTestRecorded | AlarmRaised | AlarmReturned | AlarmAcknowledged | AlarmReset
 )  # fmt: skip

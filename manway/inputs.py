@@ -71,6 +71,15 @@ class InputRejected(msgspec.Struct, frozen=True, tag=True):
     first_bytes: str
 
 
+class HealthReported(msgspec.Struct, frozen=True, tag=True):
+    """What the gateway says of itself: the alarm kind `fact` (UPLINK_LOST, STORE_LAGGING …) of `object` holds, or not."""
+
+    fact: str
+    object: str
+    holds: bool
+    grave: bool = False
+
+
 AnyInput = (
     FrameReceived
     | FrameHeld
@@ -81,4 +90,5 @@ AnyInput = (
     | CommandReceived
     | PlanReceived
     | InputRejected
+    | HealthReported
 )

@@ -1,32 +1,31 @@
-"""What instruments, locks and the api report: frames, states, hellos, results, logs and plans, taken into the picture.
+"""What locks, the api and the gateway itself report: states, hellos, results, logs and plans, taken into the picture.
 
 A report says what is so. What follows from it for alarms is the engine's to judge, once the picture is right.
 """
 
 from typing import assert_never
 
+from manway import air, people
+from manway.alarm import ON
 from manway.entities import (
-    Frame,
-    Instrument,
+    LockFlag,
     LockResult,
     LockState,
     LogEvent,
     LogRecord,
+    PermitState,
     Plan,
-    Reading,
     RefusalReason,
     ResultCode,
 )
+from manway.errors import ProfileInvalid
 from manway.events import (
-    DeviceRestarted,
     EntranceClosed,
     EntranceOpened,
     Event,
     GrantFailed,
     GrantRefused,
     GrantUsed,
-    InstrumentFaulted,
-    InstrumentRecovered,
     LockArmed,
     LockForced,
     LockGreeted,
@@ -37,11 +36,10 @@ from manway.events import (
     PlanRejected,
     PressAwaited,
 )
-from manway.gas import Channel
-from manway.ids import GrantKind, Status
+from manway.ids import GrantKind
 from manway.inputs import (
     FrameHeld,
-    FrameReceived,
+    HealthReported,
     HelloReceived,
     InputRejected,
     LockReported,
@@ -51,11 +49,16 @@ from manway.inputs import (
 )
 from manway.limits import LimitProfile
 from manway.lock import LockPosition, LockSignal, move, signal_of
-from manway.site import InstrumentWatch, LockWatch, SpaceWatch, WrittenGrant
+from manway.permit import OPEN
+from manway.site import LockWatch, Site, SpaceWatch, WrittenGrant
+from manway.space import SpaceSignal
+from manway.space import move as move_space
+from manway.space import signal_of as opened_by
 from manway.step import Step
 
-Report = FrameReceived | FrameHeld | LockReported | HelloReceived | ResultReceived | LogReceived | PlanReceived | InputRejected
+Report = FrameHeld | LockReported | HelloReceived | ResultReceived | LogReceived | PlanReceived | InputRejected | HealthReported
 
+SHACKLE_CUT = 2  # cause of a FORCED record (`locks.md` §2)
 _OPENED = (ResultCode.OPENED, ResultCode.SESSION_CHANGED)
 _DID_NOT_ACT = (ResultCode.NO_PRESS, ResultCode.JAMMED, ResultCode.FAULT, ResultCode.NOT_CLOSED)
 _FORCED = {LogEvent.FORCED: "opened without a grant", LogEvent.TAMPER: "case opened", LogEvent.SEAL_BROKEN: "seal broken"}
@@ -65,22 +68,17 @@ _SEEN: dict[LockPosition, type[Event]] = {
     LockPosition.OPEN: EntranceOpened,
     LockPosition.CLOSED_UNLOCKED: EntranceClosed,
 }
-# A channel that its frame does not name says nothing: unknown, never the number it had before.
-_MISSING = Reading(Status.INVALID)
 
 
 def take(step: Step, item: Report) -> None:
     """Take one report into the picture and emit what it says by itself."""
     match item:
-        case FrameReceived():
-            _frame(step, item.frame)
         case FrameHeld():
             pass  # nothing is known of it yet; the frames follow as `FrameReceived` once the birth has come
         case LockReported():
             _lock_state(step, item)
         case HelloReceived():
-            if item.command:  # a repeat, or one that nobody asked for
-                step.emit(LockGreeted, item.command, "hello", lock=item.lock, hello=item.message.hex(), cause=item.command)
+            _hello(step, item)
         case ResultReceived():
             _answer(step, item)
         case LogReceived():
@@ -89,6 +87,8 @@ def take(step: Step, item: Report) -> None:
             _plan(step, item.plan)
         case InputRejected():
             step.emit(MessageRejected, item.id, source=item.source, reason=item.reason, first_bytes=item.first_bytes)
+        case HealthReported():
+            step.site.health[item.fact, item.object] = item
         case _:
             assert_never(item)
 
@@ -97,41 +97,6 @@ def _unknown(step: Step, device: str, reason: str, *cause: int) -> None:
     """Refuse a device the plan does not name; before the first plan nobody is named, and that is no fault."""
     if step.site.plan is not None:
         step.emit(MessageRejected, device, *cause, source=device, reason=reason)
-
-
-# -- instruments ------------------------------------------------------------------------------------------------------
-
-
-def _frame(step: Step, frame: Frame) -> None:
-    watch = step.site.instruments.get(frame.device)
-    if watch is None:
-        _unknown(step, frame.device, "the plan does not name this device", frame.boot, frame.seq)
-        return
-    was_boot = watch.ledger.boot
-    new = watch.ledger.take(frame.boot, frame.seq, step.now)
-    if was_boot not in (None, watch.ledger.boot):
-        step.emit(DeviceRestarted, frame.device, frame.boot, device=frame.device, boot=frame.boot)
-        for channel in watch.channels.values():
-            channel.over_range = False
-    # A broker may repeat old messages behind newer ones: those are counted and stored, the present is not theirs.
-    if not new or frame.replayed or frame.seq < watch.ledger.highest:
-        return
-    watch.heard_at, watch.frame = max(watch.heard_at, frame.received_at), frame
-    _read(step, watch, frame)
-    good = all(c.status is Status.OK for c in watch.channels.values())
-    if good and watch.troubled:
-        watch.troubled = False
-        step.emit(InstrumentRecovered, frame.device, frame.boot, frame.seq, "ok", device=frame.device, space=watch.space)
-
-
-def _read(step: Step, watch: InstrumentWatch, frame: Frame) -> None:
-    key = (frame.device, frame.boot, frame.seq)
-    for name, channel in watch.channels.items():
-        reading, was = frame.readings.get(name, _MISSING), channel.status
-        channel.take(reading)
-        if channel.status not in (was, Status.OK, Status.WARMUP):
-            step.emit(InstrumentFaulted, *key, name, device=watch.device, channel=name, status=reading.status.value)
-            watch.troubled = True
 
 
 # -- locks ------------------------------------------------------------------------------------------------------------
@@ -143,10 +108,21 @@ def _lock_state(step: Step, item: LockReported) -> None:
         step.site.early[item.lock] = item.state
         _unknown(step, item.lock, "the plan does not name this lock", item.state.boot, item.state.tick)
         return
+    if not _is_news(lock, item.state):
+        return  # an old word is no sign of life: else one wild number would make a lock deaf and seem well
     if not item.retained:
         lock.heard_at = step.now
-    if _is_news(lock, item.state):
-        _see(step, lock, item.state)
+    _see(step, lock, item.state)
+
+
+def _hello(step: Step, item: HelloReceived) -> None:
+    """Take a greeting: it carries the lock's signed state, and answers whoever asked for it."""
+    lock = step.site.locks.get(item.lock)
+    if lock is not None and _is_news(lock, item.hello.state):
+        lock.heard_at = step.now
+        _see(step, lock, item.hello.state)
+    if item.command:  # else a repeat, or one that nobody asked for
+        step.emit(LockGreeted, item.command, "hello", lock=item.lock, hello=item.message.hex(), cause=item.command)
 
 
 def _is_news(lock: LockWatch, state: LockState) -> bool:
@@ -155,15 +131,30 @@ def _is_news(lock: LockWatch, state: LockState) -> bool:
 
 
 def _see(step: Step, lock: LockWatch, state: LockState) -> None:
+    before = lock.reported.flags if lock.reported else LockFlag(0)
     lock.reported, signal = state, signal_of(state)
     was, lock.position = lock.position, move(lock.position, signal)
+    # Force is told by the report that first shows it: the flag stays until a grant, and an alarm that stayed with it would
+    # forbid that grant for ever. Where the opening itself is seen, that is the alarm.
+    lock.told = state.flags & ~before & LockFlag.FORCED if not lock.unsecured else LockFlag(0)
     if lock.position is was:
         return
+    _move_space(step, lock)
     if (seen := _SEEN.get(lock.position)) is not None:
         lock.unconfirmed = False
         step.emit(seen, lock.device, state.boot, state.tick, signal.value, lock=lock.device, space=lock.space)
     if lock.position is LockPosition.LOCKED and signal is LockSignal.SEES_LOCKED:
         lock.used_grant, lock.used_kind = "", None
+
+
+def _move_space(step: Step, lock: LockWatch) -> None:
+    space = step.site.spaces.get(lock.space)
+    if space is None:
+        return
+    if lock.unsecured:
+        space.state = move_space(space.state, SpaceSignal.OPENED)
+    elif all(other.position is LockPosition.LOCKED for other in step.site.locks_of(lock.space)):
+        space.state = move_space(space.state, SpaceSignal.ALL_LOCKED)
 
 
 def _answer(step: Step, item: ResultReceived) -> None:
@@ -211,11 +202,25 @@ def _result(step: Step, lock: LockWatch, result: LockResult) -> None:
         kind = mine.kind if mine is not None else GrantKind(max(result.state.session, 1))
         if lock.position is not LockPosition.LOCKED or _is_news(lock, result.state):
             lock.used_grant, lock.used_kind = grant, kind
+        if kind is GrantKind.EMERGENCY:  # told late, of an opening that is shut again: it is reviewed all the same
+            lock.told |= LockFlag.INSIDE_RELEASE
         step.emit(GrantUsed, *key, **said, space=lock.space, kind=int(kind))
+        _used(step, lock, kind)
     elif result.code in _DID_NOT_ACT:
         step.emit(GrantFailed, *key, **said, reason=result.code.name)
     elif result.code is ResultCode.ARMED:
         step.emit(LockArmed, *key, **said)
+
+
+def _used(step: Step, lock: LockWatch, kind: GrantKind) -> None:
+    """Open the space in the picture; an ENTRY grant puts its permit's roster on the list of those who may go in."""
+    space, permit = step.site.spaces.get(lock.space), step.site.permit_of(lock.space)
+    if space is None:
+        return
+    what = opened_by(kind)
+    space.state = move_space(space.state, what) if what else space.state
+    if kind is GrantKind.ENTRY and permit is not None:
+        people.admit(step, space, permit.entrants)
 
 
 def _log(step: Step, item: LogReceived) -> None:
@@ -234,9 +239,23 @@ def _record(step: Step, lock: LockWatch, record: LogRecord) -> None:
     if record.event == LogEvent.REFUSED:
         reason = RefusalReason(record.cause).name if record.cause in set(RefusalReason) else str(record.cause)
         step.emit(GrantRefused, *key, lock=lock.device, reason=f"LOCK_{reason}", kind=record.kind)
+        window = step.now - step.site.timings.refused_window_s
+        lock.refused_at = [at for at in lock.refused_at if at > window] + [step.now]
     elif record.event in _FORCED:
         reason = _FORCED[LogEvent(record.event)]
         step.emit(LockForced, *key, lock=lock.device, space=lock.space, reason=reason)
+        lock.told |= _told_by(step, lock, record)
+    elif record.event == LogEvent.INSIDE_RELEASE:
+        lock.told |= LockFlag.INSIDE_RELEASE
+
+
+def _told_by(step: Step, lock: LockWatch, record: LogRecord) -> LockFlag:
+    """Return the flag behind a record of force; an opening that is already an alarm needs no second one."""
+    if record.event != LogEvent.FORCED:
+        return LockFlag.TAMPER if record.event == LogEvent.TAMPER else LockFlag.SEAL_BROKEN
+    seen = step.site.alarms.get(("UNAUTHORISED_OPEN", lock.device, lock.space))
+    told = record.cause != SHACKLE_CUT and seen is not None and seen.state in ON
+    return LockFlag(0) if told else LockFlag.FORCED
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------
@@ -253,17 +272,66 @@ def _plan(step: Step, plan: Plan) -> None:
         return
     first = site.plan is None
     site.plan = plan
-    for space in plan.spaces:
-        site.spaces.setdefault(space.id, SpaceWatch(space.id))
+    _let_go(site, plan)
+    for instrument in plan.instruments:
+        air.bind(step, instrument)
     for lock in plan.locks:
-        known = site.locks.setdefault(lock.device, LockWatch(lock.device, lock.space, step.now))
+        site.locks.setdefault(lock.device, LockWatch(lock.device, lock.space, step.now)).space = lock.space
+    site.arrange()
+    for watch in site.instruments.values():
+        air.settle(step, watch)
+    for space in plan.spaces:
+        _permit_of(step, site.spaces.setdefault(space.id, SpaceWatch(space.id)))
+    if first:
+        _doubt(step)
+    _recall_locks(step, plan, first=first)
+    step.emit(PlanApplied, plan.version, version=plan.version)
+
+
+def _let_go(site: Site, plan: Plan) -> None:
+    """Watch no more what the plan has taken away, unless somebody may be in there: then it is watched until they are out."""
+    named = {x.device for x in plan.instruments}
+    for gone in [x for x in site.instruments.values() if x.device not in named and not site.occupied(x.space)]:
+        site.gas.inherit(gone.rows, {})
+        del site.instruments[gone.device]
+    known = {x.device for x in plan.locks}
+    for lost in [x for x in site.locks.values() if x.device not in known and not site.occupied(x.space)]:
+        del site.locks[lost.device]
+
+
+def _recall_locks(step: Step, plan: Plan, *, first: bool) -> None:
+    """Take what locks said before the plan named them; the first plan also knows which grants are in use."""
+    for lock in plan.locks:
+        known = step.site.locks[lock.device]
         if first and (grant := plan.used_grants.get(lock.device)):
             known.used_grant, known.used_kind = grant, GrantKind.ENTRY
-        if (said := site.early.pop(lock.device, None)) is not None and known.reported is None:
+        if (said := step.site.early.pop(lock.device, None)) is not None and known.reported is None:
             _see(step, known, said)
-    for instrument in plan.instruments:
-        _bind(step, instrument)
-    step.emit(PlanApplied, plan.version, version=plan.version)
+
+
+def _doubt(step: Step) -> None:
+    """On the first plan of a new journal: believe no space empty that people may be in, until they are counted again.
+
+    That is a space whose permit is under way; behind a damaged journal, which knew more than any plan, every space (X15).
+    """
+    damaged = any(h.holds and h.grave for h in step.site.health.values() if h.fact == "JOURNAL_GAP")
+    for space in step.site.spaces.values():
+        permit = step.site.permit_of(space.id)
+        if damaged or (permit is not None and permit.state in OPEN):
+            space.occupancy.doubt()
+            space.watched_since = step.now
+
+
+def _permit_of(step: Step, space: SpaceWatch) -> None:
+    """Note what the new plan's permit means for the clocks of its space."""
+    permit = step.site.permit_of(space.id)
+    attendant = permit.attendant if permit is not None else ""
+    if attendant != space.attendant:  # the word of whoever went off duty is not that of the next
+        space.attendant, space.attendant_at = attendant, None
+    if permit is None:
+        space.fan_seen = False
+    closing = permit is not None and permit.state is PermitState.CLOSING
+    space.closing_since = (step.now if space.closing_since is None else space.closing_since) if closing else None
 
 
 def _reject(step: Step, plan: Plan, reason: str) -> None:
@@ -273,23 +341,12 @@ def _reject(step: Step, plan: Plan, reason: str) -> None:
 
 def _unreadable(plan: Plan, limits: LimitProfile) -> tuple[str, str] | None:
     """Return the first (gas, unit) of a plan that has limits in a unit of no conversion: it could never be judged."""
-    pairs = ((gas, unit) for instrument in plan.instruments for gas, unit in instrument.channels.items())
-    return next(((g, u) for g, u in pairs if (rule := limits.of(g)) is not None and not rule.takes(u)), None)
-
-
-def _bind(step: Step, instrument: Instrument) -> None:
-    """Watch an instrument where it works now; over-range and its ledger go with it, its numbers do not."""
-    site, was = step.site, step.site.instruments.get(instrument.device)
-    rules = {gas: rule for gas in instrument.channels if (rule := site.limits.of(gas)) is not None}
-    units = {gas: instrument.channels[gas] for gas in rules}
-    if was is not None and was.space == instrument.space and {g: c.unit for g, c in was.channels.items()} == units:
-        return
-    heard = step.now if was is None else was.heard_at
-    watch = InstrumentWatch(instrument.device, instrument.space, heard, {})
-    for gas, rule in rules.items():
-        before = was.channels.get(gas) if was is not None else None
-        over = before is not None and before.over_range
-        watch.channels[gas] = Channel(rule, units[gas], site.limits.temperature_c, over_range=over)
-    if was is not None:
-        watch.ledger, watch.troubled = was.ledger, was.troubled
-    site.instruments[instrument.device] = watch
+    for instrument in plan.instruments:
+        for gas, unit in instrument.channels.items():
+            rule, by = limits.of(gas), instrument.correction.get(gas, 1.0)
+            try:
+                if rule is not None:
+                    rule.factor(unit, limits.temperature_c, lel_base_vol=instrument.lel_base_vol, correction=by)
+            except ProfileInvalid:
+                return gas, unit
+    return None

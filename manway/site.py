@@ -1,32 +1,59 @@
 """The engine's picture of one site: instruments, locks, spaces, alarms, as they are known now."""
 
+from collections import defaultdict
+
 import msgspec
 
 from manway.alarm import Alarm
-from manway.entities import Frame, LockState, Permit, PermitState, Plan
-from manway.gas import Channel
+from manway.entities import Frame, Instrument, LockFlag, LockState, Permit, PermitState, Plan, Space
+from manway.exposure import Exposure
+from manway.gas import Channel, GasRows
 from manway.ids import GrantKind
+from manway.inputs import HealthReported
+from manway.instrument import InstrumentState
 from manway.ledger import DeviceLedger
 from manway.limits import LimitProfile, Timings
 from manway.lock import UNSECURED, LockPosition
 from manway.occupancy import Occupancy
 from manway.permit import HOLDING, OPEN
+from manway.person import PersonState
+from manway.space import SpaceState
+
+# Work that needs mechanical ventilation throughout (GB 46768-2025 6.2.4).
+FAN_WORK = frozenset({"desilting", "painting", "waterproofing", "anticorrosion", "welding", "hot_work"})
 
 
 class InstrumentWatch(msgspec.Struct):
     """One instrument. `heard_at` is when its newest frame came, or when we began to wait for one (Unix seconds).
 
-    `troubled` from a fault or a silence until the next good frame.
+    `known` is its row of the plan, `rows` maps gas to its row of `Site.gas`; `troubled` from a fault or a silence until the
+    next good frame. `fan_on` is what its fan's current says, `wearer` the newest word of the person who wears it (`locks.md`
+    §5: 0 well, 1 SOS, 2 no motion, 3 fall). `poisoned`: much H2S met its combustible sensor since the last bump test,
+    `sour_since` since when (Unix seconds).
     """
 
-    device: str
-    space: str
+    known: Instrument
     heard_at: float
-    channels: dict[str, Channel]
+    rows: dict[str, int]
     frame: Frame | None = None
     troubled: bool = False
     ledger: DeviceLedger = msgspec.field(default_factory=DeviceLedger)
     lost: bool = False
+    state: InstrumentState = InstrumentState.OFF
+    fan_on: bool | None = None
+    wearer: int = 0
+    sour_since: float | None = None
+    poisoned: bool = False
+
+    @property
+    def device(self) -> str:
+        """Its provisioned name."""
+        return self.known.device
+
+    @property
+    def space(self) -> str:
+        """Where it works now."""
+        return self.known.space
 
 
 class WrittenGrant(msgspec.Struct, frozen=True):
@@ -41,7 +68,9 @@ class WrittenGrant(msgspec.Struct, frozen=True):
 class LockWatch(msgspec.Struct):
     """One lock: reported position, and the grant the lock itself said it used.
 
-    `heard_result` is (boot, tick, log number) of its newest signed result: an older one is a repeat.
+    `heard_result` is (boot, tick, log number) of its newest signed result: an older one is a repeat. `told`: what its log,
+    a late result or its newest report told that the lock does not go on saying. `refused_at`: when it refused attempts
+    lately (Unix seconds).
     """
 
     device: str
@@ -53,6 +82,8 @@ class LockWatch(msgspec.Struct):
     unconfirmed: bool = False
     used_grant: str = ""
     used_kind: GrantKind | None = None
+    told: LockFlag = LockFlag(0)
+    refused_at: list[float] = []
     log_seq: int = 0
     heard_result: tuple[int, int, int] = (0, 0, 0)
 
@@ -62,13 +93,48 @@ class LockWatch(msgspec.Struct):
         return self.position in UNSECURED
 
 
-class SpaceWatch(msgspec.Struct):
-    """One space: who is inside, when its attendant was last heard, whether it is being evacuated."""
+class PersonWatch(msgspec.Struct):
+    """One person known in one space. `since` is when the present state began, `answered_at` the last word (Unix seconds)."""
 
     id: str
+    state: PersonState = PersonState.OUTSIDE
+    since: float = 0.0
+    answered_at: float = 0.0
+    sos: bool = False
+
+
+class SpaceWatch(msgspec.Struct):
+    """One space: who is inside, when its attendant was last heard, whether it is being evacuated.
+
+    `recorded_at` is when the last statutory record was taken; `fan_seen` whether its fan ran under the present permit;
+    `closing_since` since when the work is said to be done; `watched_since` when we began to wait for the attendant of a space
+    that was taken over with people inside. Times in Unix seconds, None = not now.
+    """
+
+    id: str
+    state: SpaceState = SpaceState.IDLE
     occupancy: Occupancy = msgspec.field(default_factory=Occupancy)
+    people: dict[str, PersonWatch] = {}
+    attendant: str = ""
     attendant_at: float | None = None
     evacuating: bool = False
+    evacuating_since: float = 0.0
+    recorded_at: float | None = None
+    fan_seen: bool = False
+    closing_since: float | None = None
+    watched_since: float | None = None
+
+
+class Place(msgspec.Struct):
+    """What the plan puts into one space: its ledger row, the permit that holds it, instruments and locks."""
+
+    ledger: Space | None = None
+    permit: Permit | None = None
+    instruments: list[InstrumentWatch] = []
+    locks: list[LockWatch] = []
+
+
+_NOWHERE = Place()
 
 
 class Site(msgspec.Struct):
@@ -77,25 +143,81 @@ class Site(msgspec.Struct):
     id: str
     limits: LimitProfile
     timings: Timings
+    gas: GasRows
     plan: Plan | None = None
     instruments: dict[str, InstrumentWatch] = {}
     locks: dict[str, LockWatch] = {}
     spaces: dict[str, SpaceWatch] = {}
+    exposures: dict[str, dict[str, Exposure]] = {}  # person -> gas -> what was breathed, across spaces and instruments
     alarms: dict[tuple[str, str, str], Alarm] = {}  # (kind, object, space): an instrument may move, its alarm does not
+    health: dict[tuple[str, str], HealthReported] = {}  # (alarm kind, object): what the gateway says of itself
     early: dict[str, LockState] = {}  # what locks said before the plan that names them
+    places: dict[str, Place] = {}  # what stands above, by space: `arrange` keeps it
+
+    def arrange(self) -> None:
+        """Sort what the plan names by space; every change of a plan, an instrument's or a lock's place calls it."""
+        places: dict[str, Place] = defaultdict(Place)
+        for ledger in self.plan.spaces if self.plan else ():
+            places[ledger.id].ledger = ledger
+        holding = [p for p in (self.plan.permits if self.plan else []) if p.state in HOLDING]
+        for permit in sorted(holding, key=lambda p: p.state not in OPEN):  # the one people may be inside on first
+            places[permit.space].permit = places[permit.space].permit or permit
+        for watch in self.instruments.values():
+            places[watch.space].instruments.append(watch)
+        for lock in self.locks.values():
+            places[lock.space].locks.append(lock)
+        self.places = dict(places)
 
     def permit_of(self, space: str) -> Permit | None:
         """Return the permit that holds a space now, the one people may be inside on first."""
-        permits = [p for p in (self.plan.permits if self.plan else []) if p.space == space and p.state in HOLDING]
-        return next((p for p in permits if p.state in OPEN), permits[0] if permits else None)
+        return self.places.get(space, _NOWHERE).permit
+
+    def channels_of(self, instrument: InstrumentWatch) -> dict[str, Channel]:
+        """Return the channels of an instrument that have limits, as they are now."""
+        return {gas: self.gas.at(row) for gas, row in instrument.rows.items()}
+
+    def alarms_of(self, space: str) -> list[Alarm]:
+        """Return the alarms of a space, open or not; "" is the site itself."""
+        return [alarm for alarm in self.alarms.values() if alarm.space == space]
+
+    def out_of_service(self, obj: str, space: str) -> bool:
+        """Say whether the ledger has a device (or the device of a channel), or its whole space, out of service."""
+        watch = self.instruments.get(obj.partition("/")[0])
+        known = self.ledger_of(space)
+        return (watch is not None and watch.known.out_of_service) or (known is not None and known.out_of_service)
+
+    def ledger_of(self, space: str) -> Space | None:
+        """Return the plan's row of a space."""
+        return self.places.get(space, _NOWHERE).ledger
+
+    def occupied(self, space: str) -> bool:
+        """Say whether anybody is, or may be, inside a space."""
+        watch = self.spaces.get(space)
+        return watch is not None and watch.occupancy.occupied
+
+    def spaces_of(self, person: str) -> list[str]:
+        """Return the spaces somebody is believed to be inside: one, or the count is wrong."""
+        return [space.id for space in self.spaces.values() if person in space.occupancy.inside]
+
+    def needs_fan(self, space: str) -> bool:
+        """Say whether a space's ledger row, or the work in it, forbids that its fan stops (GB 46768-2025 6.2.4)."""
+        permit = self.permit_of(space)
+        known = self.ledger_of(space)
+        airy = permit is not None and not FAN_WORK.isdisjoint(permit.work_kinds)
+        return airy or (known is not None and known.mech_vent_required)
+
+    def fan_running(self, space: str) -> bool | None:
+        """Return what the fan's current says, None when no instrument tells."""
+        said = [watch.fan_on for watch in self.instruments_of(space) if watch.fan_on is not None and not watch.lost]
+        return any(said) if said else None
 
     def instruments_of(self, space: str) -> list[InstrumentWatch]:
         """Return the instruments working in a space."""
-        return [watch for watch in self.instruments.values() if watch.space == space]
+        return self.places.get(space, _NOWHERE).instruments
 
     def locks_of(self, space: str) -> list[LockWatch]:
         """Return the locks of a space."""
-        return [lock for lock in self.locks.values() if lock.space == space]
+        return self.places.get(space, _NOWHERE).locks
 
     def entry_allowed(self, space: str) -> bool:
         """True when the permit says that people may be inside, or a grant in use lets them in before its news has come.
@@ -103,7 +225,12 @@ class Site(msgspec.Struct):
         An ENTRY grant outlives its permit only in the lock: once the permit is suspended, closing or gone it allows nobody.
         """
         permit, kinds = self.permit_of(space), {lock.used_kind for lock in self.locks_of(space)}
-        if GrantKind.EMERGENCY in kinds or (permit is not None and permit.state in OPEN):
+        if GrantKind.EMERGENCY in kinds:
+            return True
+        watch = self.spaces.get(space)
+        if permit is not None and permit.state is PermitState.EVACUATING:  # it lets people out, and nobody in again
+            return watch is not None and watch.evacuating
+        if permit is not None and permit.state in OPEN:
             return True
         prepared = permit is not None and permit.state in (PermitState.APPROVED, PermitState.READY)
         return prepared and GrantKind.ENTRY in kinds

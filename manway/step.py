@@ -25,7 +25,7 @@ class Step:
 
     def evacuate(self, space: SpaceWatch, *, cause: str, by: str) -> None:
         """Order everybody out of a space; `by` is a person id, empty when an alarm orders it."""
-        space.evacuating = True
+        space.evacuating, space.evacuating_since = True, self.now
         permit = self.site.permit_of(space.id)
         named = {"space": space.id, "permit": permit.id if permit else ""}
         self.emit(EvacuationOrdered, cause, str(self.now), **named, by=by, cause=cause)

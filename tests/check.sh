@@ -1,8 +1,9 @@
 #!/bin/sh
 # The static gate; every line fails the whole. `--fix` formats, applies safe fixes and regenerates tables in the docs.
+# `--full` adds the weekly lane (tests/check_full.sh).
 set -eu
 bin=.venv/bin
-generated="README.md docs/alarms.md docs/checks.md docs/events.md docs/limits.md docs/measurements.md docs/rights.md docs/settings.md docs/states.md docs/topics.md"
+generated="README.md docs/alarms.md docs/checks.md docs/emergency.md docs/events.md docs/limits.md docs/measurements.md docs/rights.md docs/settings.md docs/states.md docs/topics.md"
 if [ "${1:-}" = --fix ]; then
     $bin/ruff check --fix --quiet .
     $bin/ruff format --quiet .
@@ -19,4 +20,8 @@ $bin/typos
 # shellcheck disable=SC2086
 $bin/python -m cogapp --check $generated
 $bin/validate-pyproject pyproject.toml
+if [ "${1:-}" = --full ]; then
+    shift
+    sh tests/check_full.sh "$@"
+fi
 printf 'check passed\n'

@@ -3,6 +3,10 @@
 from api.views.view import Row, View
 from manway.codec_mqtt import InstrumentNow
 from manway.entities import Space
+from manway.limits import GasLimits
+
+FINE = 0.2
+"""(choice) a least limit below this needs a third decimal: steps of 0.01 would be 5 % of it and more."""
 
 
 def gas_rows(v: View, space: Space, instrument: InstrumentNow | None = None) -> list[Row]:
@@ -20,7 +24,7 @@ def _row(v: View, instrument: InstrumentNow, gas: str) -> Row:
         status = "over"  # an over-range channel's numbers do not count until its instrument restarts
     return {
         "gas": gas,
-        "value": None if judged is None else f"{judged:.1f}",
+        "value": None if judged is None else f"{judged:.{decimals(rule)}f}",
         "unit": shown_unit(rule.unit) if rule else "",
         "status": status,
         "status_text": v.t(f"status.{status}"),
@@ -29,6 +33,12 @@ def _row(v: View, instrument: InstrumentNow, gas: str) -> Row:
         "fraction": _fraction(judged, low.value if low else None, below=low is not None and low.side == "below"),
         "trend": v.office.pictures.trend(instrument.device, gas, rule.deadband if rule else 0.0),
     }
+
+
+def decimals(rule: GasLimits | None) -> int:
+    """Return how many decimals a gas needs for its least limit to be told from zero: Cl2 0.50, CH4 0.22, PH3 0.150."""
+    least = min((x.value for x in rule.limit), default=1.0) if rule else 1.0
+    return next((digits for digits, from_value in ((1, 1.0), (2, FINE)) if least >= from_value), 3)
 
 
 def _fraction(value: float | None, limit: float | None, *, below: bool) -> float:

@@ -4,7 +4,7 @@ import math
 
 from api.office import Office
 from api.views.view import Row, View
-from manway.checks import sampling_distances
+from manway.checks import sampling_distances, spacing_m
 from manway.entities import Permit, PermitState, Space
 from manway.permit import OPEN
 
@@ -21,14 +21,18 @@ def permit_head(v: View, p: Permit) -> Row:
 
 
 def permit_steps(v: View, p: Permit) -> list[Row]:
-    """Return the four steps to an entry: done or not, when, by whom."""
+    """Return the steps to an entry, or back to work after an interruption: done or not, when, by whom."""
     approved = next((s for s in p.signatures if s.step == "approver"), None)
     test = p.gas_test
-    entered = p.state in OPEN or p.state in (PermitState.SUSPENDED, PermitState.CLOSING, PermitState.CLOSED)
+    entered = p.state in OPEN or p.state in (PermitState.CLOSING, PermitState.CLOSED)
 
     def row(key: str, at: float | None, detail: str = "", *, done: bool) -> Row:
         return {"key": key, "text": v.t(f"ui.step.{key}"), "done": done, "at": at, "detail": detail}
 
+    aired = row("vent", p.ventilated_at, done=p.ventilated_at is not None)
+    tested = row("test", test.at if test else None, v.name(test.tester) if test else "", done=bool(test and test.passed))
+    if p.state is PermitState.SUSPENDED:
+        return [aired, tested, row("barrier", None, done=p.barrier), row("resume", None, v.name(p.supervisor), done=False)]
     return [
         row(
             "approval",
@@ -36,14 +40,15 @@ def permit_steps(v: View, p: Permit) -> list[Row]:
             v.name(approved.person) if approved else "",
             done=approved is not None,
         ),
-        row("vent", p.ventilated_at, done=p.ventilated_at is not None),
-        row("test", test.at if test else None, v.name(test.tester) if test else "", done=bool(test and test.passed)),
+        aired,
+        tested,
         row("entry", None, done=entered),
     ]
 
 
 def preparation(office: Office, space: Space) -> Row:
     """Return how long to ventilate and where to sample, top to bottom, with the dwell of every point."""
-    distances, timings = sampling_distances(space.depth_m), office.timings
+    spacing, timings = spacing_m(office.limits.profile), office.timings
+    distances = sampling_distances(space.depth_m, vertical=space.vertical, spacing=spacing)
     dwells = [math.ceil((timings.dwell_s + timings.dwell_per_m_s * d) * 10) / 10 for d in distances]
     return {"ventilation_s": timings.ventilation_s, "points_needed": len(distances), "distances": distances, "dwell_s": dwells}

@@ -3,16 +3,18 @@
 import msgspec
 import sqlalchemy as sa
 
-from api import store
+from api import store, watchdog
 from api.office import Office
-from api.texts import reason_text, text
+from api.texts import item_text, reason_text, text
+from manway import alarm
 from manway.codec_ble import BATTERY_UNKNOWN
 from manway.codec_mqtt import AlarmNow, InstrumentNow, LockNow, SiteState, SpaceNow
 from manway.entities import Person, SiteEntry, Space
-from manway.events import AnyEvent
+from manway.events import AnyEvent, PersonStateChanged
 from manway.ids import GrantKind, Priority
 
 Row = dict[str, object]
+QUIET = frozenset(state.value for state in alarm.QUIET)
 UNACKED = ("unacked", "returned_unacked", "latched_unacked")
 
 
@@ -48,6 +50,10 @@ class View:
         known = self.sites.get(site)
         return known.name.get(self.lang, site) if known else site
 
+    def place(self, site: str, space: str) -> str:
+        """Return what an alarm or event is about by name: a space, or the site's own supervision."""
+        return self.space_name(space) if space else self.t("ui.site_itself", site=self.site_name(site))
+
     def hazards(self, space: Space) -> list[str]:
         """Return the hazards of a space in words."""
         return [self.t(f"hazard.{h}") for h in space.hazards]
@@ -58,10 +64,15 @@ class View:
         for key in ("person", "by", "holder"):
             if isinstance(fields.get(key), str) and fields[key]:
                 fields[key] = self.name(str(fields[key]))
-        if fields.get("space"):
-            fields["space"] = self.space_name(str(fields["space"]))
+        if isinstance(fields.get("space"), str):
+            fields["space"] = self.place(event.site, str(fields["space"]))
         if "kind" in fields and isinstance(fields["kind"], str):
             fields["kind"] = self.t(f"alarm.{fields['kind']}")
+        if isinstance(event, PersonStateChanged):
+            fields["state"] = self.t(f"person_state.{event.state}")
+        if isinstance(fields.get("item"), str):
+            item, _, subject = str(fields["item"]).partition(":")
+            fields["item"] = item_text(self.lang, item, subject, self.name)
         if reason := str(fields.get("reason", "")):
             fields["reason"] = reason_text(self.lang, reason)
         return self.t(f"event.{type(event).__name__}", **fields)
@@ -110,8 +121,8 @@ class View:
     # ---- alarms
 
     def alarms(self) -> list[tuple[str, AlarmNow]]:
-        """Return every open alarm with its site: unacknowledged first, then worst, then newest."""
-        rows = [(site, a) for site, state in self.states.items() for a in state.alarms]
+        """Return every open alarm with its site, gateways' and our own: unacknowledged first, then worst, then newest."""
+        rows = [(site, a) for site, state in self.states.items() for a in state.alarms] + watchdog.alarms(self.db)
         return sorted(rows, key=lambda r: (r[1].state not in UNACKED, r[1].priority, -r[1].since))
 
     def alarms_of(self, space: Space) -> list[AlarmNow]:
@@ -124,8 +135,8 @@ class View:
         return [a for a in self.alarms_of(space) if a.priority == Priority.P1]
 
     def priority(self, space: Space) -> int:
-        """Return the priority of the worst of them, 0 when there is none."""
-        return min((a.priority for a in self.alarms_of(space)), default=0)
+        """Return the priority of the worst of them that is not quiet, 0 when there is none."""
+        return min((a.priority for a in self.alarms_of(space) if a.state not in QUIET), default=0)
 
 
 def battery(lock: LockNow) -> int | None:

@@ -1,23 +1,24 @@
 """The wall: every open alarm, every space."""
 
 from api import store
-from api.views.alarm import alarm_row, counts
+from api.views.alarm import alarm_groups, counts
 from api.views.gas import gas_rows
-from api.views.view import Row, View
+from api.views.view import QUIET, Row, View
 from manway.entities import Permit, Space
 from manway.permit import HOLDING, OPEN
 
 
 def wall(v: View) -> Row:
     """Return the safety manager's wall: every open alarm, every space."""
-    alarms = v.alarms()
+    alarms, quiet = alarm_groups(v)
     permits = [p for p in store.permits(v.db) if p.state in HOLDING]
     tiles = [_tile(v, space, permits) for space in v.spaces.values()]
     return {
-        "counts": counts(a for _, a in alarms),
+        "counts": counts(a for _, a in v.alarms() if a.state not in QUIET),
         "inside": sum(int(str(t["inside"])) for t in tiles if t["inside"] is not None),
         "jobs": sum(1 for p in permits if p.state in OPEN),
-        "alarms": [alarm_row(v, site, a) for site, a in alarms],
+        "alarms": alarms,
+        "quiet": quiet,
         "sites": [{"id": s, "name": v.site_name(s)} for s in sorted({s.site for s in v.spaces.values()})],
         "tiles": tiles,
     }

@@ -29,5 +29,26 @@ def demo(
     raise typer.Exit(run(check=check, seed=seed, speed=speed, port=port, data=data, kill=kill))
 
 
+@app.command()
+def backtest(
+    *,
+    profile: Annotated[str, typer.Option(help="Limit profile that is in force.")] = "CN",
+    change: Annotated[list[str] | None, typer.Option(help="A limit or delay to change, such as H2S.low=8; repeatable.")] = None,
+    limits: Annotated[Path | None, typer.Option(help='TOML file of changes such as "H2S.low" = 8.0.')] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="Data folder of an installation, or frames as JSON lines.")] = None,
+    start: Annotated[str, typer.Option("--from", help="From this date or time on; all there is without it.")] = "",
+    end: Annotated[str, typer.Option("--to", help="Until before this date or time.")] = "",
+    unit: Annotated[list[str] | None, typer.Option(help="Unit of a gas at the instruments, such as H2S=mg/m3.")] = None,
+    occupied: Annotated[bool, typer.Option(help="Take somebody to be inside throughout.")] = False,
+    lang: Annotated[str, typer.Option(help="Language of the report: zh or en.")] = "en",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+) -> None:
+    """Replay recorded frames under changed limits and say which alarms that gains and loses; changes nothing."""
+    from manway.cli.backtest import Asked, run  # noqa: PLC0415  heavy
+
+    asked = Asked(profile, change or [], limits, data or [], start, end, unit or [], occupied, lang, as_json)
+    raise typer.Exit(run(asked))
+
+
 if __name__ == "__main__":
     app()

@@ -228,9 +228,7 @@ def _g_handed_back(w: Witness) -> str | None:
         order = _in_order(w, _scene(scene), [("PersonLeft", {}), ("PermitFinished", {}), ("PermitClosed", {})])
         if order is not None:
             return f"{scene}: {order}"
-        if (
-            order := _in_order(w, _scene(scene), [("PermitFinished", {}), ("LockLocked", {}), ("PermitClosed", {})])
-        ) is not None:
+        if (order := _in_order(w, _scene(scene), [("PersonLeft", {}), ("LockLocked", {}), ("PermitClosed", {})])) is not None:
             return f"{scene}: {order}"
     return None
 

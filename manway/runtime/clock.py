@@ -16,10 +16,15 @@ class SystemClock:
         self._speed = speed
         self._start = time.time() if start is None else start
         self._base = time.monotonic() - (time.time() - self._start)
+        self._wall_minus_monotonic = time.time() - time.monotonic()
 
     def now(self) -> float:
         """Return the present, Unix seconds."""
         return self._start + (time.monotonic() - self._base) * self._speed
+
+    def wall_off_s(self) -> float:
+        """Return by how many seconds the wall clock was set since we began; discipline slews both clocks and is not seen."""
+        return time.time() - time.monotonic() - self._wall_minus_monotonic
 
     async def sleep_until(self, at: float) -> None:
         """Return once `now()` has reached `at`."""

@@ -24,6 +24,10 @@ class Clock(Protocol):
         """Return the present, Unix seconds."""
         ...
 
+    def wall_off_s(self) -> float:
+        """Return by how many seconds the machine's wall clock was set since this clock began; `now()` does not follow it."""
+        ...
+
     async def sleep_until(self, at: float) -> None:
         """Return once `now()` has reached `at`."""
         ...

@@ -6,7 +6,9 @@ from pathlib import Path
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from manway.limits import LimitProfile, Timings, parse_limits, parse_timings
+from manway.emergency import CardFile, parse_cards
+from manway.limit_tables import Gases, extended_by, parse_gases, parse_limits, parse_timings
+from manway.limits import LimitProfile, Timings, stricter
 
 
 class Settings(BaseSettings):
@@ -24,6 +26,8 @@ class Settings(BaseSettings):
     """Password of this process at the broker; from the file of that process only."""
     profile: str = "CN"
     """Limit profile: `manway/tables/limits_<profile>.toml`."""
+    site_limits: dict[str, float] = {}
+    """Limits of this site that are stricter than its profile's, such as `{"H2S.low" = 8.0}`; a laxer one stops the start."""
     yard: bool = False
     """A training yard: permits are drills and work times (never safety deadlines) are shortened, and shown as such."""
     gateway_id: str = "gw-1"
@@ -71,9 +75,25 @@ def _table(name: str) -> str:
     return (files("manway") / "tables" / f"{name}.toml").read_text("utf-8")
 
 
-def limits(profile: str) -> LimitProfile:
-    """Return a limit profile of the package by its name, such as `CN`."""
-    return parse_limits(_table(f"limits_{profile.lower()}"))
+def gases() -> Gases:
+    """Return the substances of the package: molar masses, flammable limits, correction factors."""
+    return parse_gases(_table("gases"))
+
+
+def hazards() -> CardFile:
+    """Return the hazard cards of the package; raises ProfileInvalid."""
+    return parse_cards(_table("hazards"))
+
+
+def limits(profile: str, changes: dict[str, float] | None = None, *, when: float | None = None) -> LimitProfile:
+    """Return a limit profile of the package by its name, such as `CN`, with a site's stricter limits.
+
+    `when` (Unix seconds) chooses the rows in force then; None takes every row that has no end. Raises ProfileInvalid.
+    """
+    text = _table(f"limits_{profile.lower()}")
+    extended = extended_by(text)
+    base = _table(f"limits_{extended.lower()}") if extended else None
+    return stricter(parse_limits(text, _table("gases"), base, when=when), changes or {})
 
 
 def timings(*, yard: bool) -> Timings:

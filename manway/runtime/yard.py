@@ -5,11 +5,18 @@ from importlib.resources import files
 
 import msgspec
 
-from manway.entities import Entrance, Instrument, Space
+from manway.entities import Delegation, Entrance, Equipment, Expert, Instrument, Person, Space, Team, Training
 
 CHANNELS = {"O2": "% vol", "LEL": "% LEL", "H2S": "ppm", "CO": "ppm", "fan_a": "A", "battery_percent": "%"}
 REQUIRED = ["O2", "LEL", "H2S", "CO"]  # GB 46768-2025 5.8.1: at least these four
-DUE_S = 30 * 86_400.0
+DAY_S = 86_400.0
+DUE_S = 30 * DAY_S
+# The instruments' own low alarms, no laxer than profile CN: H2S 7.0 ppm is 9.9 mg/m3, CO 25 ppm is 29.1 mg/m3 at 20 °C.
+SETPOINTS = {"O2": 19.5, "LEL": 10.0, "H2S": 7.0, "CO": 25.0}
+BATTERY_LIFE_S = 12 * 3600.0
+RESCUE_KIT = {"scba": 2, "tripod": 1, "harness": 2, "lifeline": 2, "blower": 1, "radio": 2}
+TRAINED_S = 90 * 86_400.0  # the yard's people passed their training this long ago
+YEAR_S = 365 * 86_400.0
 
 
 class YardSite(msgspec.Struct, frozen=True):
@@ -29,6 +36,9 @@ class YardSpace(msgspec.Struct, frozen=True):
     depth_m: float
     hazards: list[str]
     scene: str
+    vertical: bool = True
+    position: tuple[float, float] | None = None
+    address: str = ""
 
     @property
     def lock(self) -> str:
@@ -44,17 +54,40 @@ class YardSpace(msgspec.Struct, frozen=True):
         """Return the ledger's record of it."""
         names = {"zh-CN": self.name["zh"], "en": self.name["en"]}
         entrances = [Entrance(f"{self.id}-1", self.lock)]
-        return Space(self.id, self.site, self.kind, names, self.depth_m, list(REQUIRED), entrances, self.hazards)
+        return Space(
+            self.id,
+            self.site,
+            self.kind,
+            names,
+            self.depth_m,
+            list(REQUIRED),
+            entrances,
+            self.hazards,
+            vertical=self.vertical,
+            rescue_kit=dict(RESCUE_KIT),
+            position=self.position,
+            address=self.address,
+        )
 
     def device(self, now: float) -> Instrument:
         """Return the ledger's record of its instrument, tested today."""
         return Instrument(
-            self.instrument, f"YD4-{self.id}", self.id, dict(CHANNELS), bump_due=now + DUE_S, calibration_due=now + DUE_S
+            self.instrument,
+            f"YD4-{self.id}",
+            self.id,
+            dict(CHANNELS),
+            bump_due=now + DUE_S,
+            calibration_due=now + DUE_S,
+            setpoints=dict(SETPOINTS),
+            battery_life_s=BATTERY_LIFE_S,
         )
 
 
 class YardPerson(msgspec.Struct, frozen=True):
-    """Somebody of the yard; `account` "" = cannot sign in, `cast` = acted by the simulator."""
+    """Somebody of the yard; `cast` = acted by the simulator, `crew` = goes in when the simulator plays.
+
+    `delegated`: holds the principal's written word that he or she may approve (MEM Order 13 art. 7).
+    """
 
     id: str
     number: int
@@ -62,6 +95,46 @@ class YardPerson(msgspec.Struct, frozen=True):
     roles: list[str]
     account: str
     cast: bool = False
+    crew: bool = False
+    principal: bool = False
+    delegated: bool = False
+
+    def person(self, now: float) -> Person:
+        """Return the ledger's record of them, trained this year."""
+        names = {"zh-CN": self.name["zh"], "en": self.name["en"]}
+        passed_at = now - TRAINED_S
+        trained = [Training("confined_space", passed_at, passed_at + YEAR_S)]
+        word = Delegation(f"YARD-{self.id}", passed_at, passed_at + YEAR_S) if self.delegated else None
+        return Person(self.id, self.number, names, self.roles, trained, principal=self.principal, delegation=word)
+
+
+class YardGear(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rescue gear of one kind at one place; `due_days` from the day of seeding, None = nobody knows when it is due."""
+
+    id: str
+    kind: str
+    quantity: int
+    org: str
+    place: dict[str, str]
+    space: str = ""
+    position: tuple[float, float] | None = None
+    due_days: float | None = None
+    phone: str = ""
+
+    def equipment(self, now: float) -> Equipment:
+        """Return the ledger's record of it."""
+        due_at = None if self.due_days is None else now + self.due_days * DAY_S
+        return Equipment(
+            self.id,
+            self.kind,
+            self.org,
+            {"zh-CN": self.place["zh"], "en": self.place["en"]},
+            self.quantity,
+            self.space,
+            self.position,
+            due_at=due_at,
+            phone=self.phone,
+        )
 
 
 class Yard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +144,14 @@ class Yard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     site: list[YardSite]
     space: list[YardSpace]
     person: list[YardPerson]
+    gear: list[YardGear] = []
+    team: list[Team] = []
+    expert: list[Expert] = []
+
+    @property
+    def crew(self) -> list[str]:
+        """The ids of those who go in when the simulator plays."""
+        return [person.id for person in self.person if person.crew]
 
     def scene(self, name: str) -> YardSpace:
         """Return the space in which a scene is played."""

@@ -23,7 +23,8 @@ from manway.codec_mqtt import (
     encode,
 )
 from manway.commands import AnyCommand, GreetLock, RecordCheckIn, WriteGrant
-from manway.entities import Permit, PermitState, Plan
+from manway.entities import GasTest, Permit, PermitState, Plan
+from manway.entities import TestPoint as Point  # by its own name it would be collected as a test
 from manway.events import (
     AlarmRaised,
     AnyEvent,
@@ -43,8 +44,9 @@ from manway.ids import GrantKind, Priority
 from manway.runtime.ports import Message
 from manway.runtime.signing import verify
 from manway.topics import api_filters, root
-from tests.kit.api import LOCK, PLAN_KEY, SITES, SPACE, Desk, Json, a_desk
+from tests.kit.api import GAS, LOCK, PLAN_KEY, SITES, SPACE, Desk, Json, a_desk
 from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
+from tests.kit.locks import LockBench
 from tests.kit.memory_broker import MemoryBus
 from tests.kit.site import in_place
 
@@ -584,6 +586,66 @@ def test_what_changed_since_the_request_is_refused_by_the_signer_with_all_reason
         (event,) = rig.events("GrantRefused")
         assert (event.cause, getattr(event, "permit", "")) == (command, permit.id)
         assert not [c for c in rig.orders if isinstance(c, WriteGrant)]
+
+    play(tmp_path, scenario)
+
+
+async def unlocking(rig: Rig, kind: GrantKind, **changed: object) -> str:
+    """An ordinary unlock of a permit that may be opened, waiting for its hello."""
+    permit = rig.make_permit(PermitState.APPROVED if kind is GrantKind.PREP else PermitState.READY, **changed)
+    rig.look()
+    answer = rig.ask("attendant", desk.unlock, permit.id, LOCK, kind)
+    assert isinstance(answer, tuple)
+    assert answer[1] == []
+    return str(answer[0])
+
+
+@pytest.mark.parametrize(("ahead_s", "signed"), [(0.0, True), (4.0, True), (-5.5, False), (60.0, False), (None, False)])
+def test_a_lock_with_a_wrong_clock_gets_no_grant_and_the_page_says_why(
+    ahead_s: float | None,
+    signed: bool,  # noqa: FBT001  a column of the table above
+    tmp_path: Path,
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        command = await unlocking(rig, GrantKind.PREP)
+        lock = LockBench(key=rig.lock_key(LOCK), clock_ahead_s=None if ahead_s is None else rig.now() + ahead_s - 1.0)
+        lock.wait(1.0)
+        (hello,) = [sent.payload for sent in lock.lock.receive("hello", b"\x01", lock.now)]
+        await rig.send(1, greeted(rig, command, hello=hello))
+        row = rig.state_of(command, "attendant")
+        assert (row["state"] == "refused") is not signed
+        assert isinstance(row["failures"], list)
+        assert [f["check"] for f in row["failures"]] == ([] if signed else ["G19"])
+
+    play(tmp_path, scenario)
+
+
+def test_a_grant_dies_with_the_test_it_rests_on(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        air = {"O2": 20.9, "LEL": 0.0, "H2S": 0.0, "CO": 0.0}
+        points = [Point(d, 120.0, dict(air)) for d in (1.0, 1.5, 2.0)]
+        at = rig.now() - rig.timings.gas_test_age_s + 20
+        test = GasTest("p02", GAS, at, points, rig.office.limits.version, passed=True)
+        command = await unlocking(rig, GrantKind.ENTRY, gas_test=test, ventilated_at=at - 1000, start=rig.now() - 9000)
+        await rig.send(1, greeted(rig, command))
+        await asyncio.sleep(0.1)
+        write = rig.orders[-1]
+        assert isinstance(write, WriteGrant)
+        assert grant.parse(bytes.fromhex(write.message)).grant.life_s in (19, 20)
+
+    play(tmp_path, scenario)
+
+
+def test_an_emergency_is_granted_and_what_it_would_have_failed_is_kept(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        command, _ = await asked(rig)
+        await rig.send(1, greeted(rig, command))
+        rig.make_permit(confirmations=[])
+        second = str(rig.ask("worker", desk.emergency, LOCK))
+        await rig.send(2, greeted(rig, second, "g2"))
+        alone, beside = rig.events("GrantIssued")
+        assert [f.key for f in getattr(alone, "failures", [])] == ["permit.none"]
+        assert {"G01", "G08", "G11", "G21"} <= {f.check for f in getattr(beside, "failures", [])}
 
     play(tmp_path, scenario)
 

@@ -30,7 +30,7 @@ from manway.inputs import (
 from manway.runtime.ports import Message
 from manway.runtime.signing import SigningKey, verify
 from manway.topics import Address, device_topic, root
-from tests.kit.builders import GASES, LIMITS, TIMINGS, UNITS, Desk, a_lock_state, a_plan, a_result
+from tests.kit.builders import GASES, LIMITS, TIMINGS, UNITS, Desk, a_lock_state, a_permit, a_plan, a_result
 from tests.kit.clock import EPOCH, VirtualLoop
 from tests.kit.locks import ISSUER, LOCK, SITE
 from tests.kit.memory_broker import MemoryBroker
@@ -401,7 +401,8 @@ def test_acts_follow_their_command_and_a_replay_does_not_repeat_them(tmp_path: P
     envelope = {"id": "greet-1", "site": SITE_ID, "at": EPOCH, "exp": EPOCH + 30, "by": "attendant", "lock": "lock-1"}
     greet = encode(msgspec.convert(envelope, GreetLock))
     told.tell(
-        ("api/plan", signed_plan()),
+        ("api/plan", signed_plan(msgspec.structs.replace(THE_PLAN, permits=[a_permit()]))),
+        ("up/state", codec_ble.encode_state(a_lock_state(log_seq=0))),  # of an unknown lock no grant is written
         ("api/cmd", greet),
         ("api/cmd", encode(msgspec.convert(envelope | {"id": "greet-2", "lock": "lock-9"}, GreetLock))),
     )

@@ -13,12 +13,16 @@ from tests.kit.api import Json, an_api
 
 # A name here is a promise: programs call by it. New ones are added, none is renamed.
 OPERATIONS = """
+alarms_alarm_brief alarms_alarm_shelve alarms_alarm_unshelve get_alarms_alarm_brief get_alarms_alarm_emergency
 alarms_alarm_acknowledge alarms_alarm_reset emergency_openings get_alarms get_commands_command get_events get_limits get_me
 get_permits get_permits_permit get_permits_permit_checks get_permits_permit_preparation get_spaces get_spaces_space_gases
 get_spaces_space_ledger get_spaces_space_telemetry permits permits_permit_approve permits_permit_check_ins permits_permit_close
 permits_permit_close_out permits_permit_entries permits_permit_evacuate permits_permit_exits permits_permit_finish
 permits_permit_gas_tests permits_permit_reject permits_permit_return permits_permit_suspend permits_permit_unlock
-permits_permit_ventilation sessions stream
+permits_permit_checklist_item permits_permit_ventilation sessions stream
+get_permits_permit_waiting permits_permit_approve_extension permits_permit_cancel permits_permit_extend permits_permit_handover
+permits_permit_hold permits_permit_recount permits_permit_release permits_permit_resume permits_permit_take_over
+permits_permit_sos
 """
 
 
@@ -52,7 +56,7 @@ def test_operation_ids_are_unique_and_keep_their_names(described: dict[str, Json
 
 def test_every_post_describes_a_closed_body(described: dict[str, Json]) -> None:
     for route, operation in described.items():
-        if not route.startswith("POST"):
+        if not route.startswith(("POST", "PUT")):
             continue
         body = operation["requestBody"]
         assert isinstance(body, dict), route
@@ -69,9 +73,11 @@ def test_every_post_that_acts_names_its_key(described: dict[str, Json]) -> None:
         for parameter in parameters:
             if parameter["name"] == "Idempotency-Key":
                 required[route] = parameter["required"]
-    assert set(required) == {r for r in described if r.startswith("POST")} - {"POST /api/v1/sessions"}
+    assert set(required) == {r for r in described if r.startswith(("POST", "PUT"))} - {"POST /api/v1/sessions"}
     emergencies = {route for route, needed in required.items() if not needed}
-    assert emergencies == {"POST /api/v1/permits/{permit}/evacuate", "POST /api/v1/emergency-openings"}
+    assert emergencies == {
+        f"POST /api/v1/{route}" for route in ("permits/{permit}/evacuate", "permits/{permit}/sos", "emergency-openings")
+    }
 
 
 def test_every_name_in_a_path_is_a_parameter(described: dict[str, Json]) -> None:

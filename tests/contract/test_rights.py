@@ -31,9 +31,18 @@ BODIES: dict[str, object] = {
     "entries": {"person": "p15"},
     "exits": {"person": "p15"},
     "suspend": {"barrier": True},
+    "cancel": {"reason": "rain"},
+    "extend": {"minutes": 60, "reason": "valve stuck"},
+    "approve-extension": {"request": "none"},
+    "handover": {"duty": "attendant", "to": "p12"},
+    "take-over": {"duty": "attendant", "inside": 0},
+    "hold": {"reason": "accident next door"},
+    "release": {"reason": "reviewed"},
+    "recount": {"people": []},
     "close": {"items": {}},
     "emergency-openings": {"lock": LOCK},
     "reset": {"reason": "x", "verdict": "test"},
+    "shelve": {"reason": "x", "minutes": 5},
 }
 QUERY = {"telemetry": "?device=gas-n04&gas=O2"}
 OBJECTS = ("known", "unknown")
@@ -60,7 +69,7 @@ def a_staffed_api(folder: Path) -> Iterator[tuple[Bench, dict[str, str]]]:
         # Closed: whatever a permitted role asks of it is refused by its state, so that one permit serves every cell.
         permit = bench.make_permit(PermitState.CLOSED, requester=people[0], entrants=people)
         assert permit.state in TERMINAL
-        yield bench, {"permit": permit.id, "alarm": "alarm-1", "space": SPACE, "command": "none"}
+        yield bench, {"permit": permit.id, "alarm": "alarm-1", "space": SPACE, "command": "none", "item": "signs"}
 
 
 def expected(route: str, role: Role, *, named: bool, known: bool) -> set[int] | str:
@@ -90,6 +99,8 @@ def ask(bench: Bench, route: str, person: str, objects: dict[str, str], *, known
     method, _, path = route.partition(" ")
     path = re.sub(r"{(\w+)}", lambda m: objects[m[1]] if known else "unknown", path)
     last = path.rsplit("/", 1)[1]
+    if method == "PUT":
+        return bench.put(person, path, {"answer": "yes"}).status_code
     if method == "POST":
         return bench.post(person, path, BODIES.get(last)).status_code
     return bench.get(person, path + QUERY.get(last, "")).status_code
@@ -121,9 +132,20 @@ def test_the_table_is_the_one_that_was_agreed() -> None:
         "POST /api/v1/permits/{permit}/entries": "attendant?",
         "POST /api/v1/permits/{permit}/gas-tests": "worker? attendant? manager?",
         "POST /api/v1/permits/{permit}/evacuate": "worker? attendant? approver manager",
+        "POST /api/v1/permits/{permit}/resume": "worker? attendant? manager",
+        "POST /api/v1/permits/{permit}/cancel": "worker? attendant? approver manager",
+        "POST /api/v1/permits/{permit}/extend": "worker? attendant? manager?",
+        "POST /api/v1/permits/{permit}/approve-extension": "approver manager",
+        "POST /api/v1/permits/{permit}/hold": "regulator",
+        "POST /api/v1/permits/{permit}/release": "regulator",
+        "POST /api/v1/permits/{permit}/recount": "attendant?",
+        "POST /api/v1/permits/{permit}/check-ins": "attendant?",
+        "POST /api/v1/permits/{permit}/sos": "worker attendant approver manager",
         "POST /api/v1/emergency-openings": "worker attendant approver manager",
         "POST /api/v1/alarms/{alarm}/acknowledge": "attendant approver manager",
         "POST /api/v1/alarms/{alarm}/reset": "approver manager",
+        "POST /api/v1/alarms/{alarm}/brief": "attendant approver manager",
+        "GET /api/v1/alarms/{alarm}/brief": "attendant approver manager regulator auditor",
     }
     for route, who in risk.items():
         cells = RIGHTS[route].cells
@@ -161,7 +183,7 @@ def test_nobody_signed_in_gets_nothing(route: str, shared: Bench) -> None:
     path = re.sub(r"{\w+}", "x1", path)
     body = BODIES.get(path.rsplit("/", 1)[1], {})
     headers = {"idempotency-key": "a-key-of-mine", "sec-fetch-site": "same-origin"}
-    answer = shared.client.request(method, path, headers=headers, json=body if method == "POST" else None)
+    answer = shared.client.request(method, path, headers=headers, json=body if method != "GET" else None)
     if "/api/" in route:
         assert (answer.status_code, answer.json()["code"]) == (401, "sign_in")
     else:

@@ -19,7 +19,7 @@ from manway.runtime.telemetry import Dead, StoredFrame
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from manway.topics import device_topic, gateway_filters, root
 from tests.contract.test_ingest import a_birth, gas, signed_plan
-from tests.kit.builders import LIMITS, TIMINGS, a_frame, a_plan
+from tests.kit.builders import LIMITS, TIMINGS, a_frame, a_permit, a_plan
 from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
 from tests.kit.locks import SITE
 from tests.kit.memory_broker import MemoryBroker
@@ -183,7 +183,7 @@ def test_events_and_acknowledgements_do_not_wait_for_a_store_that_is_away(tmp_pa
         async with asyncio.TaskGroup() as group, broker.bus("api", [(f"{root('yard')}gw/event", 1)]) as api:
             task = group.create_task(gateway.run())
             await asyncio.sleep(0.1)
-            await api.publish(f"{root('yard')}api/plan", signed_plan(a_plan()), retain=True)
+            await api.publish(f"{root('yard')}api/plan", signed_plan(a_plan(permits=[a_permit()])), retain=True)
             await api.publish(device_topic("yard", "gas-1", "state"), encode(a_birth()), retain=True)
             await api.publish(device_topic("yard", "gas-1", "gas"), gas(1))
             await asyncio.sleep(1)

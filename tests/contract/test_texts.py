@@ -17,20 +17,26 @@ import pytest
 
 from api.desk import HAND_BACK
 from api.texts import LANGUAGES, catalogue
+from api.views.space import LEVELS
 from manway.alarm import AlarmState
 from manway.catalogue import CATALOGUE
-from manway.checks import CHECKS, Outcome
+from manway.checks import BLOCKS, CHECKS, ITEMS, WORK_KINDS, Outcome
 from manway.entities import PermitState, RefusalReason
 from manway.events import AnyEvent
 from manway.ids import GrantKind, Priority, Role, Status
+from manway.instrument import InstrumentState
+from manway.instrument import Overlay as InstrumentOverlay
+from manway.leave_by import REASONS
 from manway.lock import LockPosition
-from manway.permit import PermitSignal
+from manway.permit import DUTIES, PermitSignal
+from manway.person import PersonState
 from manway.reports import _DID_NOT_ACT
-from manway.runtime.yard import load_yard
+from manway.runtime.yard import RESCUE_KIT, load_yard
+from manway.space import Overlay as SpaceOverlay
 from tests.kit.docs_tables import ROOT
 
 API = sorted((ROOT / "api").rglob("*.py"))
-CORE = [ROOT / "manway" / name for name in ("checks.py", "permit.py")]
+CORE = [*sorted((ROOT / "manway" / "checks").glob("*.py")), ROOT / "manway" / "permit.py"]
 PAGES = sorted((ROOT / "dashboards" / "web" / "templates").glob("*.html"))
 SCRIPTS = [path for path in sorted((ROOT / "dashboards" / "web" / "static").glob("*.js")) if "uPlot" not in path.name]
 
@@ -76,6 +82,7 @@ def test_no_text_is_empty_and_each_is_in_its_language() -> None:
 
 # -- vocabularies -------------------------------------------------------------------------------------------------------
 
+TURNS = ("suspend", "resume", "cancel", "extend", "handover", "take-over", "hold", "release")
 VOCABULARIES = {
     "alarms": [f"alarm.{kind}{part}" for kind in CATALOGUE for part in ("", ".meaning", ".do")],
     "alarm states": [f"alarm_state.{state.value}" for state in AlarmState],
@@ -86,6 +93,12 @@ VOCABULARIES = {
     "priorities": [f"{key}.{priority.value}" for key in ("priority", "ui.js.priority") for priority in Priority],
     "roles": [f"role.{role.value}" for role in Role],
     "checks": [f"check.{check.id}" for check in CHECKS],
+    "items": [f"item.{item.id}" for item in ITEMS],
+    "who answers": [f"ui.{part}" for item in ITEMS for part in item.by],
+    "states of an item": [f"ui.item.{state}" for state in ("good", "open", "old", "photo")],
+    "blocks": [f"block.{block}" for block in BLOCKS],
+    "kinds of work": [f"work_kind.{kind}" for kind in WORK_KINDS],
+    "the yard's rescue kit": [f"rescue_kit.{kind}" for kind in RESCUE_KIT],
     "outcomes": [f"outcome.{outcome.value}" for outcome in Outcome],
     "verdicts": [f"verdict.{verdict}" for verdict in ("real", "false", "test")],
     "commanded": [f"ui.commanded.{kind.name}" for kind in GrantKind],
@@ -95,6 +108,14 @@ VOCABULARIES = {
     "hazards of the yard": [f"hazard.{hazard}" for space in load_yard().space for hazard in space.hazards],
     "locks' refusals": [f"refusal.LOCK_{reason.name}" for reason in RefusalReason],
     "refusals for an alarm": [f"refusal.ALARM_{kind.id}" for kind in CATALOGUE.values() if kind.blocks_grants],
+    "reasons to leave": list(REASONS),
+    "how people are": ["person_state.sos", *(f"person_state.{state.value}" for state in PersonState)],
+    "what lies over a space": [f"overlay.{over.value}{part}" for over in SpaceOverlay for part in ("", ".forbids")],
+    "states of an instrument": [f"instrument_state.{state.value}" for state in InstrumentState],
+    "what lies over an instrument": [f"instrument_overlay.{over.value}" for over in InstrumentOverlay],
+    "levels of a limit": [f"limit_level.{level[-1]}" for level in LEVELS],
+    "turns of a permit": [f"ui.turn.{turn}" for turn in TURNS],
+    "duties": [f"ui.{duty}" for duty in DUTIES],
     "what a lock did not do": [f"reason.{code.name}" for code in _DID_NOT_ACT],
 }
 
@@ -172,7 +193,12 @@ class Said(NamedTuple):
     params: set[str]
 
 
-_KEY_AT = {"_fail": 1, "Failure": 2, "refuse": 0}  # where the failure's key stands among the arguments; its remedy follows
+_KEY_AT = {
+    "_fail": 1,
+    "fail": 1,
+    "Failure": 2,
+    "refuse": 0,
+}  # where the failure's key stands among the arguments; its remedy follows
 
 
 def _refusals() -> Iterator[Said]:

@@ -44,7 +44,7 @@ def test_every_module_and_every_data_file_is_inside(wheel: zipfile.ZipFile) -> N
 
 
 def test_no_tests_and_no_documents_are_inside(wheel: zipfile.ZipFile) -> None:
-    assert [name for name in _names(wheel) if "test" in name or name.endswith(".md")] == []
+    assert [name for name in _names(wheel) if "tests/" in name or "test_" in name or name.endswith(".md")] == []
 
 
 def test_indexes_refuse_it_and_it_brings_one_command(wheel: zipfile.ZipFile) -> None:

@@ -261,7 +261,7 @@ def test_force_in_the_log_is_an_event_and_every_record_is_read_once() -> None:
 )
 def test_what_is_done_to_a_lock_is_an_alarm(flags: LockFlag, kind: str) -> None:
     bench = Bench()
-    assert f"AlarmRaised {kind}" in names(bench.lock(a_lock_state(flags=flags), at=1))
+    assert f"AlarmRaised {kind}" in names(bench.lock(a_lock_state(flags=flags), at=1) + bench.wait(4))
 
 
 def test_an_emergency_opening_is_never_refused_and_always_an_alarm() -> None:

@@ -14,6 +14,7 @@ from manway.errors import (
     ProfileInvalid,
     Refused,
     RemoteError,
+    SnapshotUnusable,
     StoreUnavailable,
     TimeWentBackwards,
 )
@@ -23,6 +24,7 @@ LEAVES = [
     (InvalidTransition("lock", "open", "push"), LocalError, "lock: no cell for push in open"),
     (TimeWentBackwards(2.0, 1.0), LocalError, "time went back from 2.000 to 1.000"),
     (ProfileInvalid("limits", "no number"), LocalError, "limits: no number"),
+    (SnapshotUnusable("truncated"), LocalError, "truncated"),
     (DecodeRejected("gas-1", "torn"), RemoteError, "gas-1: torn"),
     (BusUnavailable("mqtt://here", "refused"), RemoteError, "broker mqtt://here: refused"),
     (StoreUnavailable("influx", "busy", 2.0), RemoteError, "telemetry store influx: busy"),

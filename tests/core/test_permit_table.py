@@ -1,11 +1,31 @@
 """Every (state, signal) cell of the permit, written down again from `domain.md` §4.1, and what the table promises."""
 
+import math
+from collections.abc import Callable
+
+import msgspec
 import pytest
 
+from manway.entities import Hold, Person
 from manway.entities import PermitState as S
-from manway.errors import ActionRefused
-from manway.permit import HOLDING, OPEN, TABLE, TERMINAL, move
+from manway.errors import ActionRefused, Failure, ProfileInvalid
+from manway.permit import (
+    HOLDING,
+    OPEN,
+    TABLE,
+    TERMINAL,
+    after_break,
+    after_evacuation,
+    extension_failures,
+    hand_over_failures,
+    head_count_failures,
+    held,
+    move,
+    reassesses,
+)
 from manway.permit import PermitSignal as G
+from tests.kit.builders import a_permit
+from tests.kit.clock import EPOCH
 
 # The arrows of the design, one line each; whatever is not here moves nothing.
 ARROWS = {
@@ -114,3 +134,132 @@ def test_closing_does_not_expire() -> None:
 def test_people_may_be_inside_only_under_a_permit_that_holds_its_space() -> None:
     assert OPEN < HOLDING
     assert not HOLDING & TERMINAL
+
+
+# ---- what an interruption leads to (`domain.md` §4.2)
+
+
+@pytest.mark.parametrize("after", [after_evacuation, after_break])
+@pytest.mark.parametrize(
+    ("rule", "temporary", "signal"),
+    [
+        ("suspend", False, G.SUSPEND),  # CN, CN_CHEM
+        ("suspend", True, G.SUSPEND),
+        ("supervisor", True, G.SUSPEND),  # US_CONSTRUCTION: temporary, configuration and hazards unchanged
+        ("supervisor", False, G.CANCEL),
+        ("cancel", False, G.CANCEL),  # US_GENERAL, whatever anybody says
+        ("cancel", True, G.CANCEL),
+    ],
+)
+def test_an_interruption_ends_as_the_profile_says(after: Callable[..., G], rule: str, signal: G, *, temporary: bool) -> None:
+    assert after(rule, temporary=temporary) is signal
+    assert reassesses(rule) is (rule == "supervisor")
+
+
+@pytest.mark.parametrize("rule", ["", "Suspend", "resume"])
+def test_a_rule_that_is_none_stops_rather_than_guesses(rule: str) -> None:
+    with pytest.raises(ProfileInvalid):
+        after_evacuation(rule, temporary=True)
+
+
+# ---- a later end
+
+DAY_S = 86_400.0
+
+
+def keys(failures: list[Failure]) -> list[str]:
+    return [failure.key for failure in failures]
+
+
+@pytest.mark.parametrize("state", S, ids=name)
+def test_a_later_end_is_for_a_permit_that_is_prepared_or_worked_on(state: S) -> None:
+    permit = a_permit(state=state)
+    found = keys(extension_failures(permit, permit.end + 60, EPOCH, DAY_S))
+    assert found == ([] if state in {S.APPROVED, S.READY, S.ACTIVE, S.SUSPENDED} else ["permit.wrong_state"])
+
+
+@pytest.mark.parametrize(
+    ("end_s", "now_s", "key"),
+    [
+        (7201, 0, None),
+        (7201, 7199.9, None),
+        (7201, 7200, "extension.too_late"),  # at its end a permit has ended
+        (7201, 9000, "extension.too_late"),
+        (7200, 0, "extension.not_later"),
+        (100, 0, "extension.not_later"),
+        (math.nan, 0, "extension.not_later"),
+        (DAY_S - 3600, 0, None),  # the permit began an hour ago: 24 h in all
+        (DAY_S - 3599, 0, "extension.too_long"),
+        (math.inf, 0, "extension.too_long"),
+    ],
+)
+def test_a_later_end_comes_before_the_old_one_and_within_the_longest_a_permit_may_last(
+    end_s: float, now_s: float, key: str | None
+) -> None:
+    found = keys(extension_failures(a_permit(), EPOCH + end_s, EPOCH + now_s, DAY_S))
+    assert found[:1] == ([] if key is None else [key])
+
+
+def test_every_reason_against_a_later_end_is_said() -> None:
+    stopped = msgspec.structs.replace(a_permit(state=S.EVACUATING), hold=Hold("p05", EPOCH, "accident next door"))
+    assert held(stopped)
+    assert not held(a_permit())
+    assert keys(extension_failures(stopped, math.nan, EPOCH + 7200, DAY_S)) == [
+        "permit.wrong_state", "permit.held", "extension.too_late", "extension.not_later", "extension.too_long",
+    ]  # fmt: skip
+
+
+# ---- a duty passes on
+
+
+def someone(person: str = "eve", *roles: str) -> Person:
+    return Person(person, 1, {"en": person}, list(roles))
+
+
+@pytest.mark.parametrize(
+    ("duty", "to", "key"),
+    [
+        ("attendant", someone("eve", "attendant"), None),
+        ("attendant", someone("tester", "attendant"), None),  # the tester may be the attendant
+        ("attendant", someone("eve", "worker"), "hand_over.no_right"),
+        ("attendant", someone("eve"), "hand_over.no_right"),
+        ("attendant", someone("ann", "attendant"), "hand_over.conflict"),  # an entrant
+        ("attendant", someone("approver", "attendant"), "hand_over.conflict"),
+        ("attendant", someone("attendant", "attendant"), "hand_over.conflict"),
+        ("supervisor", someone("eve", "worker"), None),
+        ("supervisor", someone("eve", "manager"), None),
+        ("supervisor", someone("ann", "worker"), None),
+        ("supervisor", someone("eve", "regulator"), "hand_over.no_right"),
+        ("supervisor", someone("approver", "manager"), "hand_over.conflict"),  # every step another person
+        ("supervisor", someone("supervisor", "worker"), "hand_over.conflict"),
+    ],
+)
+def test_a_duty_passes_to_somebody_who_may_have_it(duty: str, to: Person, key: str | None) -> None:
+    assert keys(hand_over_failures(a_permit(state=S.ACTIVE), duty, to)) == ([] if key is None else [key])
+
+
+@pytest.mark.parametrize("state", S, ids=name)
+def test_a_duty_passes_on_while_the_permit_holds_its_space(state: S) -> None:
+    found = keys(hand_over_failures(a_permit(state=state), "attendant", someone("eve", "attendant")))
+    assert found == ([] if state in HOLDING else ["permit.wrong_state"])
+
+
+@pytest.mark.parametrize(
+    ("counted", "inside", "key"),
+    [
+        (0, 0, None),
+        (2, 2, None),
+        (1, 2, "hand_over.count_differs"),
+        (2, 1, "hand_over.count_differs"),
+        (0, None, "permit.count_unknown"),
+    ],
+)
+def test_a_head_count_equals_the_known_count(counted: int, inside: int | None, key: str | None) -> None:
+    assert keys(head_count_failures(counted, inside)) == ([] if key is None else [key])
+
+
+@pytest.mark.parametrize(("inside", "key"), [(1, "permit.people_inside"), (None, "permit.count_unknown")])
+def test_nothing_resumes_round_somebody_who_is_still_inside(inside: int | None, key: str) -> None:
+    with pytest.raises(ActionRefused) as refused:
+        move(S.SUSPENDED, G.RESUME, inside=inside)
+    assert keys(refused.value.failures) == [key]

@@ -18,7 +18,7 @@ from gateway.host import SiteHost
 from gateway.journal import Journal
 from gateway.outputs import LogOutput
 from manway import codec_ble
-from manway.codec_mqtt import Acknowledgement, EventBatch, GasFrames, Heartbeat, SiteState, decode, encode
+from manway.codec_mqtt import Acknowledgement, ApiHeartbeat, EventBatch, GasFrames, Heartbeat, SiteState, decode, encode
 from manway.commands import AnyCommand, GreetLock, ResetAlarm
 from manway.entities import Bolt, Door, LockState
 from manway.events import AlarmEvent, AlarmRaised, AnyEvent, Event
@@ -32,7 +32,7 @@ from manway.runtime.telemetry import Dead, StoredFrame
 from manway.topics import device_topic, gateway_filters, root
 from tests.contract.test_ingest import a_birth, gas, signed_hello, signed_plan, signed_result
 from tests.kit.brokers import Inbox, connected, nats, real_bus, until
-from tests.kit.builders import LIMITS, TIMINGS, Bench, Desk, a_lock_state
+from tests.kit.builders import LIMITS, TIMINGS, Bench, Desk, a_lock_state, a_plan
 from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
 from tests.kit.locks import SITE
 from tests.kit.memory_broker import MemoryBroker
@@ -139,6 +139,7 @@ def story() -> list[Act]:
             told(7, desk.write_grant(GrantKind.ENTRY, now).command),
             Act(8, dev("up/result"), signed_result()),
             lock_says(9, Bolt.RETRACTED, tick=20, door=Door.OPEN, session=2),
+            told(6.5, desk.recount(at=now).command),  # a new journal under a permit in work: nobody is believed out
             told(10, desk.enter("ann", now).command),
             Act(12, dev("gas"), b"poison"),
             told(18, lambda alarm: desk.acknowledge(alarm, now).command),
@@ -222,6 +223,13 @@ class World:
                     await bus.publish(f"{root(SITE_ID)}api/ack", encode(ack), qos=0)
                 await batch.ack()
 
+    async def beat(self) -> None:
+        """The api's pulse."""
+        async with self.broker.bus("pulse") as bus:
+            for count in range(10_000):
+                await bus.publish(f"{root(SITE_ID)}api/heartbeat", encode(ApiHeartbeat(1, count, 0.0)), qos=0)
+                await asyncio.sleep(1)
+
     async def watch_effects(self) -> None:
         async with self.broker.bus("lock", [(device_topic(SITE_ID, "+", "down/+"), 1)]) as bus:
             async for batch in bus.batches():
@@ -269,7 +277,9 @@ def run(folder: Path, life: Callable[[World], Coroutine[None, None, None]]) -> E
     async def whole() -> End:
         world = World(folder)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(w) for w in (world.keep_records(), world.watch_effects(), world.play(story()))]
+            tasks = [
+                group.create_task(w) for w in (world.keep_records(), world.beat(), world.watch_effects(), world.play(story()))
+            ]
             living = group.create_task(life(world))
             await asyncio.sleep(END + 10)
             for task in (*tasks, living):
@@ -496,7 +506,7 @@ def test_pulse_and_picture_go_out_by_themselves(tmp_path: Path) -> None:
                 await batch.ack()
 
         async with world.broker.bus("page", [(f"{root(SITE_ID)}gw/+", 1)]) as page, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(listen()), group.create_task(world.gateway())]
+            tasks = [group.create_task(part) for part in (listen(), world.beat(), world.gateway())]
             await asyncio.sleep(130.2)
             for task in tasks:
                 task.cancel()
@@ -527,7 +537,7 @@ async def test_the_process_serves_its_site_and_leaves_in_order_when_asked(tmp_pa
         async with real_bus(broker, "api", [f"{root(SITE_ID)}gw/+"]) as api, Inbox(api) as inbox:
             await connected(api)
             await until(lambda: any(m.topic.endswith("heartbeat") for m in inbox.messages))  # it has subscribed
-            await api.publish(f"{root(SITE_ID)}api/plan", signed_plan(), retain=True)
+            await api.publish(f"{root(SITE_ID)}api/plan", signed_plan(a_plan(permits=[])), retain=True)
             await until(lambda: {m.topic.rsplit("/", 1)[1] for m in inbox.messages} >= {"event", "heartbeat", "state"})
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.wait_for(process, 5)

@@ -1,17 +1,19 @@
 """The whole demo on real processes: the story comes true although one of them is killed in the middle of it."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.kit.brokers import free_port
-from tests.kit.demo import ROOT, demo_command, running_demo
+from tests.kit.demo import ROOT, RunningDemo, demo_command, running_demo
 
 pytestmark = [
     pytest.mark.integration,
@@ -36,6 +38,64 @@ def test_the_story_ends_right_although_a_process_is_killed(victim: str, tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"killing {victim}" in done.stdout
     assert "no acknowledged frame is missing" in done.stdout
+
+
+def test_a_gateway_that_hangs_is_lost_within_six_seconds_and_thaws_without_a_false_alarm(tmp_path: Path) -> None:
+    with running_demo(tmp_path / "data") as demo:
+        manager = _Manager(demo)
+        gateway = demo.children()["gateway"]
+        assert "GATEWAY_LOST" not in manager.raised()
+        os.kill(gateway, signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            while "GATEWAY_LOST" not in manager.raised() and time.monotonic() < began + 15:
+                time.sleep(0.1)
+            took = time.monotonic() - began
+        finally:
+            os.kill(gateway, signal.SIGCONT)
+        sys.stdout.write(f"GATEWAY_LOST after {took:.1f} s\n")
+        assert took < 6 + 0.5  # the 5 s of `trust.md` 7.2, a look a second, and one question's time
+        before = manager.count("CheckInRecorded") + manager.count("PersonEntered") + manager.count("AlarmReturned")
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            if manager.count("CheckInRecorded") + manager.count("PersonEntered") + manager.count("AlarmReturned") > before:
+                break
+            time.sleep(0.5)
+        assert time.monotonic() < until, "the thawed gateway works on"
+        assert "UPLINK_LOST" not in manager.raised()
+
+
+class _Manager:
+    """The safety manager's look at the log."""
+
+    def __init__(self, demo: RunningDemo) -> None:
+        self._url = demo.url
+        body = json.dumps({"account": "manager", "password": demo.passwords["manager"]}).encode()
+        self._headers = {"Content-Type": "application/json"}
+        self._headers["Authorization"] = f"Bearer {self._ask('/api/v1/sessions', body)['token']}"
+
+    def raised(self) -> set[str]:
+        """The kinds of every alarm that was raised."""
+        return {str(event["kind"]) for event in self._events() if event["type"] == "AlarmRaised"}
+
+    def count(self, kind: str) -> int:
+        return sum(event["type"] == kind for event in self._events())
+
+    def _events(self) -> list[dict[str, object]]:
+        events, after = list[dict[str, object]](), 0
+        while True:
+            page = self._ask(f"/api/v1/events?after={after}&limit=500")
+            items = page["items"]
+            assert isinstance(items, list)
+            events += [item["data"] for item in items]
+            if page["next"] is None:
+                return events
+            after = int(str(page["next"]))
+
+    def _ask(self, path: str, body: bytes | None = None) -> dict[str, object]:
+        request = urllib.request.Request(self._url + path, body, self._headers)  # noqa: S310  our own loopback address
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  as above
+            return dict(json.load(answer))
 
 
 def test_ctrl_c_stops_everything_within_five_seconds(tmp_path: Path) -> None:

@@ -22,11 +22,24 @@ from api.pages import Pages
 from api.signer import Signer
 from firmware_sim.lock import Body
 from gateway.picture import site_state
+from manway.checks import questions
 from manway.cli.seed import make_keys, seed_records
 from manway.codec_ble import HELLO_REQUEST
 from manway.commands import OrderEvacuation, RecordCheckIn, RecordEntry
 from manway.engine import Engine
-from manway.entities import Bolt, Door, Frame, Permit, PermitState, Person, Plan, Reading, Signature
+from manway.entities import (
+    Bolt,
+    Confirmation,
+    Door,
+    Frame,
+    Permit,
+    PermitState,
+    Person,
+    Plan,
+    Reading,
+    Signature,
+    Space,
+)
 from manway.events import AnyEvent
 from manway.ids import Status, derived_id
 from manway.inputs import AnyInput, CommandReceived, FrameReceived, LockReported, PlanReceived
@@ -86,6 +99,11 @@ class Desk:
         self.broker = MemoryBroker()
         self.engines = {site: Engine(site, self.office.limits, self.timings) for site in SITES}
         self._numbers = itertools.count(1)
+        for site, engine in self.engines.items():  # the gateways were there before anybody went in
+            engine.receive([PlanReceived(msgspec.structs.replace(self.plan(site), permits=[]))], self.now())
+        with self.records.change() as db:
+            for person in PEOPLE.values():  # everybody is signed in on a phone of their own
+                auth.open_session(db, person, self.now())
 
     def close(self) -> None:
         self.telemetry.close()
@@ -190,6 +208,24 @@ class Desk:
             signatures=signed,
         )
         permit = msgspec.structs.replace(permit, **changed)
+        if "confirmations" not in changed:
+            permit = self.confirmed(permit)
+        with self.records.change() as db:
+            store.put_permit(db, permit)
+        return permit
+
+    def confirmed(self, permit: Permit) -> Permit:
+        """The permit with every item it asks answered now."""
+        with self.records.look() as db:
+            space = store.get(db, Space, permit.space)
+        assert space is not None
+        asked = (q for q in questions(permit, space) if q.by)
+        given = [Confirmation(q.key, q.by[0], self.now(), f"{next(self._numbers):064x}" if q.item.photo else "") for q in asked]
+        return msgspec.structs.replace(permit, confirmations=given)
+
+    def confirm(self, permit: Permit) -> Permit:
+        """Everybody says yes to their items of a stored permit."""
+        permit = self.confirmed(self.permit(permit.id))
         with self.records.change() as db:
             store.put_permit(db, permit)
         return permit
@@ -225,7 +261,7 @@ class Desk:
 
     def hello(self, lock: str = LOCK) -> bytes:
         """A lock's fresh signed hello."""
-        bench = LockBench(key=self.lock_key(lock), body=Body())
+        bench = LockBench(key=self.lock_key(lock), body=Body(), clock_ahead_s=self.now() - 1.0)
         bench.wait(1.0)
         return only(bench.lock.receive("hello", HELLO_REQUEST, bench.now), "hello")
 
@@ -259,8 +295,15 @@ class Bench(Desk):
 
     def post(self, account: str, path: str, body: object = None, *, key: str | None = None) -> Response:
         """POST as an app does: Bearer, JSON, a key of its own unless one is given."""
+        return self._send("POST", account, path, body, key)
+
+    def put(self, account: str, path: str, body: object = None, *, key: str | None = None) -> Response:
+        """PUT in the same way."""
+        return self._send("PUT", account, path, body, key)
+
+    def _send(self, method: str, account: str, path: str, body: object, key: str | None) -> Response:
         key = key or f"test-key-{next(self._numbers)}"
-        return self.client.post(path, json=body or {}, headers=self.headers(account, **{"idempotency-key": key}))
+        return self.client.request(method, path, json=body or {}, headers=self.headers(account, **{"idempotency-key": key}))
 
 
 @contextlib.contextmanager

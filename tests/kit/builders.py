@@ -8,19 +8,25 @@ from collections.abc import Iterable
 
 import msgspec
 
-from manway.checks import Facts, LiveInstrument
+from manway.checks import Facts, LiveInstrument, LockFacts, Question, questions
 from manway.commands import (
     AcknowledgeAlarm,
     AnyCommand,
     OrderEvacuation,
+    RaiseSos,
     RecordCheckIn,
+    RecordCount,
     RecordEntry,
     ResetAlarm,
+    ShelveAlarm,
+    UnshelveAlarm,
     WriteGrant,
 )
 from manway.engine import Engine
 from manway.entities import (
     Bolt,
+    Confirmation,
+    Delegation,
     Door,
     Entrance,
     Frame,
@@ -32,14 +38,17 @@ from manway.entities import (
     LockState,
     Permit,
     PermitState,
+    Person,
     Plan,
     Reading,
     ResultCode,
     Signature,
     Space,
     TestPoint,
+    Training,
 )
 from manway.events import AlarmEvent, Event
+from manway.gas import Channel
 from manway.ids import GrantKind, Status
 from manway.inputs import AnyInput, CommandReceived, FrameReceived, LockReported, PlanReceived, ResultReceived
 from manway.limits import LimitProfile, Timings
@@ -56,9 +65,10 @@ NO_FLAGS = LockFlag(0)
 
 
 def a_space(name: str = "n01", *, depth_m: float = 6.0, lock: str = "lock-1", required_gases: Iterable[str] = GASES) -> Space:
-    """A sewer well with one locked entrance."""
+    """A sewer well with one locked entrance and its rescue kit."""
     entrances = [Entrance(f"{name}-a", lock)]
-    return Space(name, "yard", "sewer_well", {"en": "Well"}, depth_m, list(required_gases), entrances)
+    kit = {"scba": 2, "tripod": 1}
+    return Space(name, "yard", "sewer_well", {"en": "Well"}, depth_m, list(required_gases), entrances, rescue_kit=kit)
 
 
 def a_test(at: float = EPOCH - 300, *, points: list[TestPoint] | None = None, tester: str = "tester") -> GasTest:
@@ -82,9 +92,9 @@ def a_permit(
     ventilated_at: float | None = EPOCH - 1800,
     gas_test: GasTest | None = None,
 ) -> Permit:
-    """A permit that is ready: agreed and approved, ventilated for half an hour, tested five minutes ago."""
+    """A permit that is ready: agreed and approved, ventilated for half an hour, tested five minutes ago, all confirmed."""
     signed = [Signature("supervisor", "supervisor", EPOCH - 5000), Signature("approver", "approver", EPOCH - 4900)]
-    return Permit(
+    bare = Permit(
         id=permit,
         number="2027-0001",
         site="yard",
@@ -104,6 +114,34 @@ def a_permit(
         ventilated_at=ventilated_at,
         gas_test=a_test() if gas_test is None else gas_test,
     )
+    return confirmed(bare)
+
+
+def confirmed(permit: Permit, space: Space | None = None, *, at: float = EPOCH - 60) -> Permit:
+    """The permit with every item it asks of people answered by the first who may, a minute ago."""
+    asked = questions(permit, a_space(permit.space) if space is None else space)
+    return msgspec.structs.replace(permit, confirmations=[a_yes(question, at) for question in asked if question.by])
+
+
+def a_yes(question: Question, at: float = EPOCH - 60) -> Confirmation:
+    """A yes to one item, with a photo where it wants one."""
+    return Confirmation(question.key, question.by[0], at, "a1" * 32 if question.item.photo else "")
+
+
+def a_person(person: str, *roles: str) -> Person:
+    """Somebody trained a month ago; an approver holds the principal's word."""
+    word = Delegation("doc-1", EPOCH - 1e6, EPOCH + 1e6) if "approver" in roles else None
+    return Person(person, 1, {"en": person}, list(roles), [Training("entry", EPOCH - 30 * 86_400, NEVER_DUE)], delegation=word)
+
+
+PEOPLE = {
+    "ann": a_person("ann", "worker"),
+    "bob": a_person("bob", "worker"),
+    "supervisor": a_person("supervisor", "worker"),
+    "attendant": a_person("attendant", "attendant"),
+    "tester": a_person("tester", "attendant"),
+    "approver": a_person("approver", "approver"),
+}
 
 
 def an_instrument(
@@ -113,10 +151,12 @@ def an_instrument(
     channels: dict[str, str] | None = None,
     bump_due: float = NEVER_DUE,
     calibration_due: float = NEVER_DUE,
+    **more: object,
 ) -> Instrument:
-    """A four-gas instrument that was bumped this morning."""
+    """A four-gas instrument that was bumped this morning; `more` names further fields."""
     units = dict(UNITS) if channels is None else channels
-    return Instrument(device, f"SN-{device}", space, units, bump_due=bump_due, calibration_due=calibration_due)
+    plain = Instrument(device, f"SN-{device}", space, units, bump_due=bump_due, calibration_due=calibration_due)
+    return msgspec.structs.replace(plain, **more)
 
 
 def a_lock(device: str = "lock-1", *, space: str = "n01") -> Lock:
@@ -161,11 +201,16 @@ def a_frame(
     statuses: dict[str, Status] | None = None,
     without: Iterable[str] = (),
     replayed: bool = False,
+    **beside: float,
 ) -> Frame:
-    """Clean air at `at`; `statuses` takes the number of a channel away, `without` the whole channel."""
+    """Clean air at `at`; `statuses` takes the number of a channel away, `without` the whole channel.
+
+    `beside` adds channels that are no gas: `fan_a=2.0`, `wearer_state=1`, `battery_percent=40`.
+    """
     values = {"O2": o2, "LEL": lel, "H2S": h2s_ppm, "CO": co_ppm}
     bad = statuses or {}
     readings = {g: Reading(bad[g]) if g in bad else Reading(Status.OK, v) for g, v in values.items() if g not in without}
+    readings |= {name: Reading(Status.OK, float(value)) for name, value in beside.items()}
     return Frame(device, boot, seq, int(at * 1000), at, readings, replayed)
 
 
@@ -194,13 +239,16 @@ def a_result(
 def live(
     device: str = "gas-1", *, age_s: float = 1.0, frame: Frame | None = None, bump_due: float = NEVER_DUE
 ) -> LiveInstrument:
-    """An instrument that reads clean air now."""
-    readings = (frame or a_frame()).readings
-    return LiveInstrument(device, age_s, readings, dict(UNITS), bump_due, NEVER_DUE)
+    """An instrument that reads clean air now, set to the law's limits, its battery good for the day."""
+    readings = {"battery_percent": Reading(Status.OK, 90.0), **(frame or a_frame()).readings}
+    setpoints = {"O2": 19.5, "LEL": 10.0, "H2S": 7.0, "CO": 25.0}
+    return LiveInstrument(
+        device, age_s, readings, dict(UNITS), bump_due, NEVER_DUE, setpoints=setpoints, battery_life_s=10 * 3600
+    )
 
 
 def facts(**changed: object) -> Facts:
-    """Facts under which every built check passes, with the named ones changed."""
+    """Facts under which every check passes, with the named ones changed."""
     passing = Facts(
         now=EPOCH,
         kind=GrantKind.ENTRY,
@@ -210,13 +258,22 @@ def facts(**changed: object) -> Facts:
         by="attendant",
         limits=LIMITS,
         timings=TIMINGS,
+        people=dict(PEOPLE),
         attendant_seen_at=EPOCH - 10,
+        attendant_elsewhere=[],
+        exposed=frozenset(),
         fan_running=True,
         instruments=[live()],
+        pumped={"gas-1": True},
         open_p1=[],
         other_open_permits=[],
-        roles={"approver": ["approver"], "supervisor": ["worker"]},
         picture_age_s=1.0,
+        gateway_faults=[],
+        alarm_path_at=EPOCH - 60,
+        notices=[],
+        lock_now=LockFacts(EPOCH - 5, "locked", 90),
+        authenticated=True,
+        photos_elsewhere=frozenset(),
         inside=0,
     )
     return msgspec.structs.replace(passing, **changed)
@@ -237,10 +294,33 @@ class Desk:
         return CommandReceived(msgspec.convert(self._envelope(by, at) | fields, command))
 
     def count(
-        self, direction: str, person: str, at: float = EPOCH, *, permit: str | None = None, space: str | None = None
+        self,
+        direction: str,
+        person: str,
+        at: float = EPOCH,
+        *,
+        permit: str | None = None,
+        space: str | None = None,
+        source: str = "attendant",
     ) -> CommandReceived:
-        named = {"space": space or self._space, "permit": permit or self._permit}
+        named = {"space": space or self._space, "permit": permit or self._permit, "source": source}
         return self._received(RecordEntry, "attendant", at, **named, person=person, direction=direction)
+
+    def recount(self, *people: str, at: float = EPOCH, by: str = "attendant") -> CommandReceived:
+        return self._received(RecordCount, by, at, space=self._space, permit=self._permit, people=list(people))
+
+    def sos(self, person: str, at: float = EPOCH, *, space: str | None = None) -> CommandReceived:
+        return self._received(RaiseSos, person, at, space=space or self._space, permit=self._permit, person=person)
+
+    def answer(self, person: str, at: float = EPOCH, *, by: str = "attendant") -> CommandReceived:
+        named = {"space": self._space, "permit": self._permit}
+        return self._received(RecordCheckIn, by, at, **named, person=person)
+
+    def shelve(self, alarm: str, at: float, *, until: float, reason: str = "known, on the list") -> CommandReceived:
+        return self._received(ShelveAlarm, "manager", at, alarm=alarm, reason=reason, until=until)
+
+    def unshelve(self, alarm: str, at: float) -> CommandReceived:
+        return self._received(UnshelveAlarm, "manager", at, alarm=alarm)
 
     def enter(self, person: str, at: float = EPOCH) -> CommandReceived:
         return self.count("in", person, at)
@@ -273,14 +353,25 @@ class Bench:
     Every event that ever came out is kept in `events`, every input that went in in `journal` with its time.
     """
 
-    def __init__(self, plan: Plan | None = None, *, locked: bool = True) -> None:
-        self.engine = Engine("yard", LIMITS, TIMINGS)
+    def __init__(
+        self,
+        plan: Plan | None = None,
+        *,
+        locked: bool = True,
+        counted: bool = True,
+        profile: str = "CN",
+        timings: Timings = TIMINGS,
+    ) -> None:
+        self.engine = Engine("yard", settings.limits(profile), timings)
         self.events: list[Event] = []
         self.journal: list[tuple[float, list[AnyInput]]] = []
         self.desk = Desk()
         self._seq = 0
         self._tick = 100
-        self.give(PlanReceived(plan or a_plan()))
+        first = plan or a_plan()
+        if counted:  # nobody was inside before the permit came; a new journal under one believes nothing
+            self.give(PlanReceived(msgspec.structs.replace(first, version=first.version - 1, permits=[])))
+        self.give(PlanReceived(first))
         if locked:
             self.lock(a_lock_state())
 
@@ -337,6 +428,11 @@ class Bench:
         version = site.version + 1 if site else 1
         plan = a_plan(version, spaces=[a_space(), a_space("n02", lock="lock-2")], instruments=[an_instrument(space=space)])
         return self.give(PlanReceived(plan), at=at)
+
+    def channel(self, gas: str, device: str = "gas-1") -> Channel:
+        """A channel as the engine has it now."""
+        site = self.engine.site
+        return site.channels_of(site.instruments[device])[gas]
 
     def alarm(self, kind: str, obj: str) -> str:
         """The state of one alarm, `absent` when it was never raised."""

@@ -53,6 +53,11 @@ class FakeClock:
         self._epoch = epoch
         self._set: float | None = None
         self._moved = asyncio.Event()
+        self.wall_off = 0.0
+
+    def wall_off_s(self) -> float:
+        """Return how far a test has set the wall clock."""
+        return self.wall_off
 
     def now(self) -> float:
         """Return the present, Unix seconds."""

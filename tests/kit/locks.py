@@ -37,6 +37,7 @@ class LockBench:
         auto_press_s: float | None = None,
         random_bytes: Callable[[int], bytes] | None = None,
         verifier: Callable[[bytes, bytes, bytes], bool] = verify,
+        clock_ahead_s: float | None = None,
     ) -> None:
         self.key = key
         self.now = 0.0
@@ -52,6 +53,7 @@ class LockBench:
             now=0.0,
             body=body,
             auto_press_s=auto_press_s,
+            clock_ahead_s=clock_ahead_s,
         )
         self._grants = count(1)
 

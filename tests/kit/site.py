@@ -6,9 +6,9 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
-from api import desk, store
+from api import auth, desk, store
 from api.actions import ACTIONS, Call, refused
 from api.bridge import Bridge
 from api.http import Problem, once
@@ -16,6 +16,7 @@ from api.office import Office
 from api.reads import READS, Look
 from api.rights import RIGHTS
 from api.signer import Signer
+from api.watchdog import Watchdog
 from firmware_sim.app import build_posts
 from firmware_sim.devices import Devices, subscriptions
 from firmware_sim.people import Cast, Row
@@ -58,7 +59,7 @@ class InlineApi:
         if method == "GET":
             return 200, self.get(account, path)
         for pattern, route in self._routes:
-            match = pattern.fullmatch(path)
+            match = pattern.fullmatch(unquote(path))
             if match and route.startswith(method):
                 return self._answer(person, route, match.groupdict(), body or {}, key)
         raise AssertionError(f"no route: {method} {path}")
@@ -89,9 +90,9 @@ class InlineApi:
                 office,
                 person,
                 key,
-                f"{route} {target}",
+                f"{route} {' '.join(args.values())}",
                 repr(body).encode(),
-                lambda db: action.act(Call(db, office, person, target, "en"), value),
+                lambda db: action.act(Call(db, office, person, target, "en", args), value),
             )
         except ActionRefused as error:
             return refused("en", error.failures)
@@ -132,7 +133,16 @@ async def a_site(folder: Path, *, seed: int = 7, story: bool = False) -> AsyncIt
     bridge = Bridge(office, api_bus, load_or_make_key(folder / "keys" / "plan.key"), sites, in_place)
     plan_key = load_public_key(folder / "keys" / "plan.pub")
     hosts = [
-        SiteHost(s, folder / "journal", limits=limits, timings=timings, verify=verify, plan_key=plan_key, output=LogOutput())
+        SiteHost(
+            s,
+            folder / "journal",
+            limits=limits,
+            timings=timings,
+            verify=verify,
+            plan_key=plan_key,
+            output=LogOutput(),
+            began=clock.now(),
+        )
         for s in sites
     ]
     for host in hosts:
@@ -141,11 +151,14 @@ async def a_site(folder: Path, *, seed: int = 7, story: bool = False) -> AsyncIt
     gateway = Gateway(hosts, gateway_bus, telemetry, clock, name="gw-1", journal=in_place, telemetry=in_place)
     device_bus = broker.bus("simulator", subscriptions(sites))
     devices = Devices(build_posts(yard, folder / "keys", clock.now(), seed), device_bus, clock)
-    people = {p.account: Person(p.id, p.number, {"en": p.name["en"]}, p.roles) for p in yard.person if p.account}
+    people = {p.account: p.person(clock.now()) for p in yard.person if p.account}
+    with records.change() as db:
+        for person in people.values():
+            auth.open_session(db, person.id, clock.now())
     site = RunningSite(yard, office, devices, InlineApi(office, telemetry, people), clock, broker)
     try:
         async with asyncio.TaskGroup() as group, device_bus:
-            tasks = [group.create_task(bridge.run()), group.create_task(gateway.run()), group.create_task(devices.run())]
+            tasks = [group.create_task(part.run()) for part in (bridge, Watchdog(office, sites, in_place), gateway, devices)]
             if story:
                 tasks.append(group.create_task(Story(yard, devices, site.cast, clock).run()))
             yield site

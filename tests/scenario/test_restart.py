@@ -7,9 +7,10 @@ import pytest
 
 from manway.engine import Engine
 from manway.entities import Bolt, Door, ResultCode
-from manway.events import Event
+from manway.errors import SnapshotUnusable
+from manway.events import AlarmRaised, Event
 from manway.ids import GrantKind, Status
-from manway.inputs import AnyInput, FrameReceived
+from manway.inputs import AnyInput, FrameReceived, HealthReported
 from tests.kit.builders import LIMITS, TIMINGS, Bench, a_frame, a_lock_state
 from tests.kit.clock import EPOCH
 
@@ -43,7 +44,31 @@ def a_bad_day() -> Bench:
     bench.give(bench.result(ResultCode.PRESS_WANTED, state=a_lock_state()), at=103)
     bench.give(FrameReceived(a_frame(3, at=EPOCH + 110, boot=8)), at=110)
     bench.wait(400)
+    _a_worse_night(bench)
     return bench
+
+
+def _a_worse_night(bench: Bench) -> None:
+    """Sources that disagree, a recount, a fan that stops, CO breathed, somebody down, a shelved reminder, a late gateway."""
+    desk = bench.desk
+    bench.give(desk.check_in(EPOCH + 401), desk.count("in", "ann", EPOCH + 401, source="tag"), at=401)
+    bench.give(desk.count("out", "carol", EPOCH + 402, source="scan"), at=402)
+    bench.give(desk.recount("ann", "bob", at=EPOCH + 403), at=403)
+    for second in range(404, 424):
+        frame = a_frame(second, at=EPOCH + second, boot=8, co_ppm=20.0, fan_a=2.0 if second < 414 else 0.0)
+        bench.give(FrameReceived(frame), at=second)
+    bench.give(FrameReceived(a_frame(424, at=EPOCH + 424, boot=8, wearer_state=2)), at=424)
+    bench.give(HealthReported("UPLINK_LOST", "gw-1", holds=True), at=425)
+    bench.give(desk.sos("bob", EPOCH + 426), desk.answer("bob", EPOCH + 426), at=426)
+    bench.wait(500)
+    bench.give(desk.leave("ann", EPOCH + 501), desk.leave("bob", EPOCH + 501), at=501)
+    bench.give(HealthReported("UPLINK_LOST", "gw-1", holds=False), at=502)
+    bench.lock(a_lock_state(), at=503)
+    bench.wait(535)
+    battery = bench.lock(msgspec.structs.replace(a_lock_state(), battery_percent=10), at=536)
+    low = next(e.alarm for e in battery if isinstance(e, AlarmRaised) and e.kind == "LOCK_BATTERY")
+    bench.give(desk.shelve(low, EPOCH + 537, until=EPOCH + 600), at=537)
+    bench.wait(640)
 
 
 def resumed(journal: Journal, end: float) -> tuple[Engine, list[Event]]:
@@ -61,6 +86,9 @@ def picture(engine: Engine) -> bytes:
             site.instruments,
             site.locks,
             site.spaces,
+            site.exposures,
+            list(site.health.values()),
+            site.gas.saved()[0].hex(),
             engine.next_deadline(),
             engine.refuses_grant("n01"),
         ],
@@ -82,6 +110,35 @@ def test_a_restart_at_every_event_keeps_acknowledgement_and_latch() -> None:
         assert picture(engine) == picture(day.engine), f"killed before input {index}"
 
 
+def test_a_snapshot_at_every_event_and_what_came_after_equal_the_run_that_was_never_interrupted() -> None:
+    day = a_bad_day()
+    engine, said = Engine("yard", LIMITS, TIMINGS), 0
+    for index, (at, items) in enumerate(day.journal):
+        successor = Engine.restored(engine.snapshot(), "yard", LIMITS, TIMINGS)
+        assert picture(successor) == picture(engine), f"snapshot before input {index}"
+        live, again = engine.receive(items, at), successor.receive(items, at)
+        assert [e.id for e in again] == [e.id for e in live], f"snapshot before input {index}"
+        assert picture(successor) == picture(engine), f"snapshot before input {index}"
+        said += len(live)
+        engine = successor  # a snapshot of a snapshot, all day long
+    assert [e.id for e in engine.advance(day.engine.now)] == [e.id for e in day.events[said:]]
+    assert picture(engine) == picture(day.engine)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda data: data[:-1], "truncated"),
+        (lambda _: b"", "truncated"),
+        (lambda data: data.replace(b"yard", b"mill", 1), "mill"),
+        (lambda data: data.replace(b"CN 2026", b"CN 2025", 1), "CN 2025"),
+    ],
+)
+def test_a_snapshot_that_is_damaged_or_of_other_limits_is_refused(change: Callable[[bytes], bytes], why: str) -> None:
+    with pytest.raises(SnapshotUnusable, match=why):
+        Engine.restored(change(a_bad_day().engine.snapshot()), "yard", LIMITS, TIMINGS)
+
+
 def test_the_day_was_worth_replaying() -> None:
     """Every kind of thing the engine can say about gas, people, locks and alarms happens in it."""
     said = {type(event).__name__ for event in a_bad_day().events}
@@ -91,7 +148,13 @@ def test_the_day_was_worth_replaying() -> None:
         "AlarmReturned",
         "AlarmAcknowledged",
         "AlarmReset",
+        "AlarmShelved",
+        "AlarmUnshelved",
         "CommandRefused",
+        "CountRecorded",
+        "PersonStateChanged",
+        "ReadingsRecorded",
+        "SosRaised",
         "DeviceRestarted",
         "EvacuationOrdered",
         "EvacuationCompleted",

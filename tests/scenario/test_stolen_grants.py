@@ -5,7 +5,7 @@ from pathlib import Path
 
 from firmware_sim.devices import Post
 from firmware_sim.people import Row
-from firmware_sim.scenario import ATTENDANT, Story
+from firmware_sim.scenario import WATCH, Story
 from manway.entities import Bolt
 from manway.events import GrantRefused
 from tests.kit.clock import VirtualLoop
@@ -34,8 +34,8 @@ async def _misuse(folder: Path) -> tuple[dict[str, list[str]], dict[str, Bolt]]:
         reasons, bolts = {}, {}
 
         async def unlock() -> None:
-            await site.cast.see(ATTENDANT, f"{path}/checks?kind=PREP", _all_pass)
-            await site.cast.do(ATTENDANT, f"{path}/unlock", {"lock": yard.lock, "kind": "PREP"})
+            await site.cast.see(WATCH, f"{path}/checks?kind=PREP", _all_pass)
+            await site.cast.do(WATCH, f"{path}/unlock", {"lock": yard.lock, "kind": "PREP"})
 
         # On its way to the lock every grant passes the thief, who keeps it and, when told so, does not pass it on.
         post.thief = keep = _Thief()
@@ -51,7 +51,7 @@ async def _misuse(folder: Path) -> tuple[dict[str, list[str]], dict[str, Bolt]]:
                 reasons[name] = await _told(site, other if name == "at another lock" else post, message)
                 bolts[name] = post.lock.body.bolt
         post.thief = None
-        await site.cast.insist(ATTENDANT, f"{path}/unlock", {"lock": yard.lock, "kind": "PREP"})
+        await site.cast.insist(WATCH, f"{path}/unlock", {"lock": yard.lock, "kind": "PREP"})
         await site.devices.write(post, "hello", b"\x01")
         reasons["replayed after its use"] = await _told(site, post, post.captured[-1])
         return reasons, bolts

@@ -13,13 +13,14 @@ const GIVE_UP_MS = 45_000;
 
 /**
  * Sends one action and follows it to its end; `progress` hears while it is pending.
- * @param {string} url @param {object} body @param {(seconds: number) => void} progress @returns {Promise<Answer>}
+ * @param {string} url @param {object} body @param {(seconds: number) => void} progress @param {string} [method]
+ * @returns {Promise<Answer>}
  */
-export async function send(url, body, progress) {
+export async function send(url, body, progress, method = "POST") {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": uuid() };
   const started = performance.now();
   try {
-    const response = await fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
+    const response = await fetch(url, { method, headers, body: JSON.stringify(body) });
     let answer = await response.json().catch(() => ({}));
     if (!response.ok) return { state: "refused", title: answer.title, detail: answer.detail, failures: answer.failures };
     if (response.status !== 202) return { state: "done", body: answer };
@@ -47,15 +48,16 @@ function uuid() {
 
 /**
  * Runs an action for a control and shows beside it what became of it.
- * @param {HTMLElement} control @param {string} url @param {object} body @returns {Promise<Answer | null>} null while one is running
+ * @param {HTMLElement} control @param {string} url @param {object} body @param {string} [method]
+ * @returns {Promise<Answer | null>} null while one is running
  */
-export async function run(control, url, body) {
+export async function run(control, url, body, method = "POST") {
   if (control.getAttribute("aria-busy") === "true") return null;
   control.setAttribute("aria-busy", "true");
   const place = said(control);
   place.textContent = text("sending");
   place.dataset.state = "pending";
-  const answer = await send(url, body, (s) => (place.textContent = text("pending", { s })));
+  const answer = await send(url, body, (s) => (place.textContent = text("pending", { s })), method);
   control.removeAttribute("aria-busy");
   place.dataset.state = answer.state;
   const urgent = control.closest("[data-urgent], [data-hold]") !== null;
@@ -85,8 +87,13 @@ export function refuse(answer) {
 /** @param {HTMLFormElement} form @returns {object} */
 function bodyOf(form) {
   if (form.dataset.body) return JSON.parse(form.dataset.body);
-  const fields = [...new FormData(form)].map(([k, v]) => [k, v === "true" || (v === "false" ? false : v)]);
-  const body = Object.fromEntries(fields);
+  const numbers = (form.dataset.numbers ?? "").split(" ");
+  const fields = [...new FormData(form)].map(([k, v]) => [
+    k,
+    numbers.includes(k) ? Number(v) : v === "true" || (v === "false" ? false : v),
+  ]);
+  const body = Object.assign(JSON.parse(form.dataset.fixed ?? "{}"), Object.fromEntries(fields));
+  for (const name of (form.dataset.lists ?? "").split(" ").filter(Boolean)) body[name] = new FormData(form).getAll(name);
   return form.dataset.nest ? { [form.dataset.nest]: body } : body;
 }
 
@@ -112,5 +119,10 @@ document.addEventListener("submit", async (event) => {
   if (!form.dataset.post || !button || (form.method === "dialog" && button.value === "")) return;
   event.preventDefault();
   const answer = await run(button, form.dataset.post, bodyOf(form));
-  if (answer?.state === "done") form.closest("dialog")?.close();
+  if (answer?.state !== "done") return;
+  form.closest("dialog")?.close();
+  const turn = form.closest("details.turn");
+  if (!turn) return;
+  form.reset();
+  turn.removeAttribute("open");
 });

@@ -3,13 +3,14 @@
 import { refuse, run } from "./act.js";
 import { bind } from "./bind.js";
 import { formats, text } from "./format.js";
+import "./items.js";
 import { hooks, model, refresh } from "./page.js";
 
 /** @template {HTMLElement} T @param {string} id @returns {T} */
 const byId = (id) => /** @type {T} */ (document.getElementById(id));
-const RANK = ["failed", "not_checked", "passed"];
+const RANK = ["failed", "passed"];
 const MARGIN_MS = 300; // a dwell is never short by rounding
-const ACTIONS = ["ventilate", "test", "enter", "suspend", "finish", "close_out", "close"];
+const ACTIONS = ["ventilate", "test", "enter", "finish", "close_out", "close"];
 
 hooks.derive.push((m) => {
   const { one, permits } = m;
@@ -25,12 +26,20 @@ hooks.derive.push((m) => {
   }));
 });
 
+/** How many are ticked, said while ticking: an empty list is a count too, but never a slip of the finger. */
+byId("recount").addEventListener("change", () => {
+  byId("recount-n").textContent = String(byId("recount").querySelectorAll("input:checked").length);
+});
+document.addEventListener("click", (event) => {
+  if (/** @type {Element} */ (event.target).closest("[data-open=recount]")) byId("recount-n").textContent = "0";
+});
+
 let kind = "PREP";
 /** @param {any[]} results @param {string} note */
 function showChecks(results, note) {
   const count = (/** @type {string} */ outcome) => results.filter((r) => r.outcome === outcome).length;
   const sorted = [...results].sort((a, b) => RANK.indexOf(a.outcome) - RANK.indexOf(b.outcome));
-  const ready = results.length > 0 && count("failed") === 0;
+  const ready = model.one.mine && results.length > 0 && count("failed") === 0; // who does not attend may look
   const title = text(kind === "PREP" ? "unlock.prep" : "unlock.entry");
   bind(byId("unlock"), {
     title,
@@ -39,7 +48,6 @@ function showChecks(results, note) {
     results: sorted,
     failed: count("failed"),
     passed: count("passed"),
-    unseen: count("not_checked"),
   });
 }
 
@@ -73,6 +81,7 @@ let points = [];
 function showPoints() {
   const running = points.find((p) => p.began && !p.took);
   bind(byId("test"), {
+    residue: model.one.test.residue,
     points: points.map((p) => {
       const left = p.dwell - (performance.now() - p.began) / 1000;
       const label = p.took ? text("dwell.again") : p.began ? formats.span(Math.ceil(left)) : text("dwell.start");
@@ -127,6 +136,8 @@ byId("test-go").addEventListener("click", async (event) => {
   }));
   const answer = await run(/** @type {HTMLElement} */ (event.currentTarget), `/api/v1/permits/${model.one.id}/gas-tests`, {
     points: body,
+    upwind: /** @type {HTMLInputElement} */ (byId("test-upwind")).checked,
+    stirred: /** @type {HTMLInputElement} */ (byId("test-stirred")).checked,
   });
   if (answer?.state !== "done") return;
   dialog.close();

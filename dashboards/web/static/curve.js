@@ -35,7 +35,7 @@ function limits(u) {
       ctx.fillRect(bbox.left, below ? y : bbox.top, bbox.width, below ? bbox.top + bbox.height - y : y - bbox.top);
       ctx.globalAlpha = 1;
     }
-    ctx.lineWidth = ratio * (level === "high" ? 2 : 1);
+    ctx.lineWidth = ratio * (level === "high" || level === "idlh" ? 2 : 1);
     ctx.setLineDash(level === "pre" ? [2 * ratio, 4 * ratio] : level === "low" ? [8 * ratio, 4 * ratio] : []);
     ctx.beginPath();
     ctx.moveTo(bbox.left, y);
@@ -49,9 +49,9 @@ function limits(u) {
   ctx.restore();
 }
 
-/** The y range holds the data and every limit but the farthest, so that a calm curve stays readable. @param {any} _ @param {number} min @param {number} max */
+/** The y range holds the data and every limit but the farthest two, so that a calm curve stays readable. @param {any} _ @param {number} min @param {number} max */
 function range(_, min, max) {
-  const marks = (shown?.limits ?? []).filter((l) => l.level !== "high").map((l) => l.value);
+  const marks = (shown?.limits ?? []).filter((l) => l.level !== "high" && l.level !== "idlh").map((l) => l.value);
   const [low, high] = [Math.min(min ?? 0, ...marks), Math.max(max ?? 1, ...marks)];
   const room = (high - low || 1) * 0.12;
   return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];

@@ -13,6 +13,8 @@ export function text(key, params = {}) {
   return raw.replace(/\{(\w+)\}/g, (_, name) => String(params[name] ?? ""));
 }
 
+const SOON_S = 300; // a countdown is red from five minutes before its end
+
 /** @param {number} n */
 const two = (n) => String(n).padStart(2, "0");
 
@@ -50,7 +52,7 @@ const known = (f) => (/** @type {any} */ v) => (v === null || v === undefined ? 
 /** @type {Record<string, (v: any) => any>} one function per name after the bar of a data-bind */
 export const formats = {
   word: (v) => (v ? text(`priority.${v}`) : ""),
-  lp: (v) => [null, 3, 1, 1][v ?? 0],
+  lp: (v) => [null, 3, 1, 1, 1][v ?? 0],
   levelword: (v) => (v ? text(`level.${v}`) : ""),
   arrow: (v) => ({ up: "↑", down: "↓", flat: "→" })[/** @type {"up"} */ (v)] ?? "",
   trendword: (v) => (v ? text(`trend.${v}`) : ""),
@@ -65,6 +67,7 @@ export const formats = {
   int: known((v) => v.toLocaleString(env.lang)),
   pct: known((v) => `${v} %`),
   list: (v) => (v ?? []).join(env.lang === "en" ? ", " : "、"),
+  soon: (v) => typeof v === "number" && v - env.now() < SOON_S,
   lead: (v) => (v ?? "").split(" · ")[0],
   rest: (v) => (v ?? "").split(" · ").slice(1).join(" · "),
   dash: (v) => v || "—",

@@ -21,7 +21,7 @@ function ring(button, part) {
 function fire(button) {
   stop();
   taps.delete(button);
-  if (button.dataset.post) run(button, button.dataset.post, {});
+  if (button.dataset.post) run(button, button.dataset.post, JSON.parse(button.dataset.body ?? "{}"));
 }
 
 /** @param {HTMLElement} button */

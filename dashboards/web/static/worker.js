@@ -3,6 +3,7 @@
 import { run } from "./act.js";
 import { bind } from "./bind.js";
 import { text } from "./format.js";
+import "./items.js";
 import { hooks, refresh } from "./page.js";
 
 const form = /** @type {HTMLFormElement} */ (document.getElementById("request"));
@@ -23,6 +24,18 @@ own.addEventListener("input", () => {
   }
 });
 
+/** @returns {string[]} what kind of work was chosen; own words have none */
+function kinds() {
+  const chosen = /** @type {HTMLElement | null} */ (form.querySelector("input[name=work]:checked"));
+  return chosen?.dataset.kind ? [chosen.dataset.kind] : [];
+}
+
+/** @param {string} name @returns {string[]} what stands between the commas of a field */
+function listed(name) {
+  const whole = /** @type {HTMLInputElement} */ (form.elements.namedItem(name)).value;
+  return whole.split(/[,，;；]/).map((part) => part.trim()).filter(Boolean);
+}
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const data = new FormData(form);
@@ -39,6 +52,9 @@ form.addEventListener("submit", async (event) => {
     attendant: data.get("attendant"),
     tester: data.get("tester"),
     entrants,
+    work_kinds: kinds(),
+    isolation: listed("isolation"),
+    contractor: /** @type {HTMLInputElement} */ (form.elements.namedItem("contractor")).checked,
     submit: true,
   };
   const answer = await run(/** @type {HTMLElement} */ (event.submitter), "/api/v1/permits", body);

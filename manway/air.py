@@ -1,0 +1,196 @@
+"""Frames of gas instruments, taken into the picture a round at a time, and said where they change something.
+
+A round names no instrument twice, so that the arrays judge it in one go and still miss no second of anybody's air. Most air is
+clean and steady: only the spaces in which something is loud are looked at again.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from manway import people
+from manway.entities import Frame, Instrument, Reading
+from manway.events import DeviceRestarted, InstrumentFaulted, InstrumentRecovered, MessageRejected
+from manway.gas import CODES
+from manway.ids import Status
+from manway.instrument import BACKING, InstrumentSignal, after_frame, move
+from manway.site import InstrumentWatch
+from manway.step import Step
+
+# A channel that its frame does not name says nothing: unknown, never the number it had before.
+_MISSING = Reading(Status.INVALID)
+FAN_RUNNING_A = 0.5  # (choice) below this current a fan's motor is not turning
+SOUR_PPM, SOUR_S, POISON_PPM = 50.0, 60.0, 200.0  # `domain.md` §7.1 [MSA]
+_QUIET = (Status.OK, Status.WARMUP)
+
+
+def rounds(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
+    """Yield frames (at least one) in arrival order, in runs in which no device comes twice."""
+    run: list[Frame] = []
+    seen: set[str] = set()
+    for frame in frames:
+        if frame.device in seen:
+            yield run
+            run, seen = [], set()
+        run.append(frame)
+        seen.add(frame.device)
+    yield run
+
+
+def breathe(step: Step, frames: Sequence[Frame]) -> list[str]:
+    """Take one round of frames; return the spaces in which something must be judged now."""
+    heard = [(watch, frame) for frame in frames if (watch := _count(step, frame)) is not None]
+    loud = dict.fromkeys(watch.space for watch, _ in heard if watch.troubled or watch.lost or watch.ledger.gaps)
+    unsettled: set[str] = set()
+    owner: list[InstrumentWatch] = []
+    rows: list[int] = []
+    values: list[float] = []
+    status: list[int] = []
+    at: list[float] = []
+    for watch, frame in heard:
+        readings, received = frame.readings, frame.received_at
+        for gas, row in watch.rows.items():
+            reading = readings.get(gas, _MISSING)
+            owner.append(watch)
+            rows.append(row)
+            values.append(np.nan if reading.value is None else reading.value)
+            status.append(0 if reading.status is Status.OK else CODES[reading.status])
+            at.append(received)
+    if rows:
+        taken = step.site.gas.take(np.array(rows), np.array(values), np.array(status, np.int8), np.array(at))
+        other, noticed = (np.flatnonzero(flags) for flags in taken)
+        for i in other:
+            _say_fault(step, owner[i], rows[i])
+            unsettled.add(owner[i].device)
+        loud |= dict.fromkeys(owner[i].space for i in noticed)
+    for watch, frame in heard:
+        if watch.device in unsettled or watch.state not in BACKING:
+            _show(step, watch)
+        if watch.troubled:
+            _recover(step, watch, frame)
+        if _beside(step, watch, frame):
+            loud[watch.space] = None
+    return list(loud)
+
+
+def bind(step: Step, instrument: Instrument) -> None:
+    """Watch an instrument where it works now; over-range and its ledger go with it, its numbers do not."""
+    site, was = step.site, step.site.instruments.get(instrument.device)
+    if was is None or _reads_otherwise(was.known, instrument):
+        rows = site.gas.bind(instrument.channels, lel_base_vol=instrument.lel_base_vol, correction=instrument.correction)
+        if was is not None:
+            site.gas.inherit(was.rows, rows)
+        watch = InstrumentWatch(instrument, step.now if was is None else was.heard_at, rows)
+        if was is not None:
+            watch.ledger, watch.troubled = was.ledger, was.troubled
+            watch.poisoned, watch.state = was.poisoned, was.state
+        site.instruments[instrument.device] = watch
+        return
+    if was.space != instrument.space:
+        site.gas.forget(list(was.rows.values()))
+        was.frame, was.lost, was.fan_on, was.wearer = None, False, None, people.WELL
+    if instrument.bump_due > was.known.bump_due:  # a new bump test has passed
+        was.poisoned, was.state = False, move(was.state, InstrumentSignal.BUMPED)
+        site.gas.restart(list(was.rows.values()))
+    was.known = instrument
+
+
+def settle(step: Step, watch: InstrumentWatch) -> None:
+    """Bind an instrument to what the plan says of it now: to a person who wears it, or to a permit that names it."""
+    watch.state = move(watch.state, InstrumentSignal.BOUND if _bound(step, watch) else InstrumentSignal.UNBOUND)
+
+
+def _reads_otherwise(was: Instrument, now: Instrument) -> bool:
+    return (was.channels, was.lel_base_vol, was.correction) != (now.channels, now.lel_base_vol, now.correction)
+
+
+def _count(step: Step, frame: Frame) -> InstrumentWatch | None:
+    """Enter a frame into its device's ledger; return the watch of the device when the present is this frame's."""
+    site = step.site
+    watch = site.instruments.get(frame.device)
+    if watch is None:
+        if site.plan is not None:  # before the first plan nobody is named, and that is no fault
+            reason = "the plan does not name this device"
+            step.emit(MessageRejected, frame.device, frame.boot, frame.seq, source=frame.device, reason=reason)
+        return None
+    ledger = watch.ledger
+    was_boot = ledger.boot
+    if frame.replayed and was_boot not in (None, frame.boot):
+        ledger.received += 1  # of another boot, told late: stored, and no reason to take the live one for left
+        return None
+    new = ledger.take(frame.boot, frame.seq, step.now)
+    if was_boot not in (None, ledger.boot):
+        step.emit(DeviceRestarted, frame.device, frame.boot, device=frame.device, boot=frame.boot)
+        # Its numbers count again after its warm-up; what was over its range backs no grant before its bump test (§4.5, §7.1).
+        watch.poisoned = watch.poisoned or any(channel.over_range for channel in site.channels_of(watch).values())
+        site.gas.restart(list(watch.rows.values()))
+        watch.state = move(watch.state, InstrumentSignal.BOOTED)
+    # A broker may repeat old messages behind newer ones: those are counted and stored, the present is not theirs.
+    if not new or frame.replayed or frame.seq < ledger.highest:
+        return None
+    watch.heard_at, watch.frame = max(watch.heard_at, frame.received_at), frame
+    return watch
+
+
+def _show(step: Step, watch: InstrumentWatch) -> None:
+    """Move an instrument along its table: what its channels say together, and whether it is bound to a person or a permit."""
+    statuses = [channel.status for channel in step.site.channels_of(watch).values() if channel.status is not None]
+    watch.state = after_frame(watch.state, statuses, bound=_bound(step, watch))
+
+
+def _bound(step: Step, watch: InstrumentWatch) -> bool:
+    permit = step.site.permit_of(watch.space)
+    return bool(watch.known.worn_by) or (permit is not None and watch.device in permit.instruments)
+
+
+def _sour(watch: InstrumentWatch, frame: Frame) -> None:
+    """Remember that H2S may have poisoned the combustible sensor: > 200 ppm, or > 50 ppm for a minute [MSA]."""
+    reading = frame.readings.get("H2S")
+    if reading is None or watch.known.channels.get("H2S") != "ppm" or "LEL" not in watch.rows:
+        return
+    if reading.status is Status.OVER:  # beyond its range is beyond 200 ppm
+        watch.poisoned = True
+    if reading.value is None:
+        return
+    if reading.value <= SOUR_PPM:
+        watch.sour_since = None
+        return
+    watch.sour_since = frame.received_at if watch.sour_since is None else watch.sour_since
+    if reading.value > POISON_PPM or frame.received_at - watch.sour_since >= SOUR_S:
+        watch.poisoned = True
+
+
+def _beside(step: Step, watch: InstrumentWatch, frame: Frame) -> bool:
+    """Take what a frame says beside gas: the fan, how its wearer is, what people breathe; return whether it is loud."""
+    space, loud = step.site.spaces.get(watch.space), False
+    _sour(watch, frame)
+    current = frame.readings.get("fan_a")  # a channel the frame does not name says nothing, whatever it said before
+    on = None if current is None or current.value is None else current.value >= FAN_RUNNING_A
+    loud, watch.fan_on = on is not watch.fan_on, on
+    if space is None:
+        return loud
+    space.fan_seen = space.fan_seen or (watch.fan_on is True and step.site.permit_of(space.id) is not None)
+    wearer = frame.readings.get("wearer_state")
+    if wearer is not None and wearer.value is not None:
+        loud = people.worn(step, watch, int(wearer.value)) or loud
+    if space.occupancy.inside:
+        loud = people.breathe(step, space, watch) or loud
+    return loud
+
+
+def _say_fault(step: Step, watch: InstrumentWatch, row: int) -> None:
+    status = step.site.gas.at(row).status
+    if status in _QUIET or status is None or watch.frame is None:
+        return
+    gas = next(name for name, index in watch.rows.items() if index == row)
+    key = (watch.device, watch.frame.boot, watch.frame.seq, gas)
+    step.emit(InstrumentFaulted, *key, device=watch.device, channel=gas, status=status.value)
+    watch.troubled = True
+
+
+def _recover(step: Step, watch: InstrumentWatch, frame: Frame) -> None:
+    if any(channel.status is not Status.OK for channel in step.site.channels_of(watch).values()):
+        return
+    watch.troubled = False
+    key = (watch.device, frame.boot, frame.seq, "ok")
+    step.emit(InstrumentRecovered, *key, device=watch.device, space=watch.space)

@@ -1,0 +1,96 @@
+"""What the air and the instruments that read it give rise to (`domain.md` §6, §7.1)."""
+
+from collections.abc import Iterator
+
+from manway.alarm import Condition
+from manway.conditions.base import condition, due
+from manway.gas import Channel
+from manway.ids import Priority, Status
+from manway.limits import Level
+from manway.site import InstrumentWatch, Site
+
+_LEVELS = (("GAS_LOW", Level.LOW), ("GAS_HIGH", Level.HIGH), ("GAS_IDLH", Level.IDLH))
+_FAULTS = (Status.FAULT, Status.PUMP, Status.UNDER, Status.INVALID, Status.POISON)
+
+
+def of_instrument(site: Site, instrument: InstrumentWatch, now: float) -> Iterator[Condition]:
+    """Yield the conditions of one instrument and its channels."""
+    yield _silence(site, instrument, now)
+    fresh = now < instrument.heard_at + stale_after(site, instrument)
+    watched = site.occupied(instrument.space)
+    for gas, channel in site.channels_of(instrument).items():
+        yield from _air(site, f"{instrument.device}/{gas}", instrument.space, channel, fresh=fresh)
+        yield from _sensor(f"{instrument.device}/{gas}", instrument.space, channel, fresh=fresh, watched=watched)
+        yield _lax(instrument, gas, channel)
+    yield _due(site, instrument, now)
+
+
+def stale_after(site: Site, instrument: InstrumentWatch) -> float:
+    """Return how long an instrument may be silent, in seconds: by whether anybody is inside, or a permit holds its space."""
+    t = site.timings
+    if site.occupied(instrument.space):
+        return t.stale_occupied_s
+    return t.stale_permit_s if site.permit_of(instrument.space) is not None else t.stale_idle_s
+
+
+def _silence(site: Site, instrument: InstrumentWatch, now: float) -> Condition:
+    """No frame in time: P3 while nobody is inside; P2 with a person inside, P1 and out after 15 s (`domain.md` §7.1)."""
+    stale = instrument.heard_at + stale_after(site, instrument)
+    if not site.occupied(instrument.space):
+        return due("DATA_LOST", instrument.device, instrument.space, stale, now)
+    evacuate = instrument.heard_at + site.timings.silence_evacuate_s
+    priority = Priority.P1 if now >= evacuate else Priority.P2
+    until = stale if now < stale else evacuate
+    return condition("DATA_LOST", instrument.device, instrument.space, now >= stale, priority=priority, until=until)
+
+
+def _air(site: Site, obj: str, space: str, channel: Channel, *, fresh: bool) -> Iterator[Condition]:
+    unit, value = channel.limits.unit, channel.value
+    pre = channel.at_least(Level.PRE) if fresh else None
+    coming = channel.low_in_s is not None and channel.low_in_s < site.timings.rising_s and channel.at_least(Level.LOW) is False
+    grown = Priority.P2 if coming else None
+    limit = channel.limit_of(Level.PRE)
+    yield condition("GAS_PRE", obj, space, pre, priority=grown, value=value, limit=limit, unit=unit)
+    worse = [(kind, level, limit) for kind, level in _LEVELS if (limit := channel.limit_of(level)) is not None]
+    for kind, level, limit in worse:
+        holds = channel.at_least(level) if fresh else None
+        yield condition(kind, obj, space, holds, value=value, limit=limit, unit=unit)
+    known = channel.level is not None and fresh
+    rising = condition(
+        "GAS_RISING", obj, space, coming if known else None, value=value, limit=channel.limit_of(Level.LOW), unit=unit
+    )
+    yield rising
+
+
+def _sensor(obj: str, space: str, channel: Channel, *, fresh: bool, watched: bool) -> Iterator[Condition]:
+    # An over-range channel never says "gone" by itself: its later numbers are not to be trusted.
+    over = channel.over_range or channel.status is Status.OVER
+    known = channel.status is not None and fresh
+    yield condition("OVER_RANGE", obj, space, over if over or known else None)
+    # With people inside a channel that only warms up is a channel that says nothing: unknown becomes an alarm.
+    blind = channel.status in _FAULTS or (watched and channel.status is Status.WARMUP)
+    yield condition("SENSOR_FAULT", obj, space, blind if known else None)
+
+
+def _lax(instrument: InstrumentWatch, gas: str, channel: Channel) -> Condition:
+    """The instrument's own low alarm is set beyond the profile's low limit, or off: it would not warn in time (§6.4)."""
+    return condition("SETPOINT_LAX", f"{instrument.device}/{gas}", instrument.space, is_lax(instrument, gas, channel))
+
+
+def is_lax(instrument: InstrumentWatch, gas: str, channel: Channel) -> bool:
+    """Say whether the set-point an instrument was read with warns later than the low limit; unread ones are not judged."""
+    own = instrument.known.setpoints.get(gas)
+    low = next((x for x in channel.limits.limit if x.rank is Level.LOW), None)
+    if own is None or low is None:
+        return False
+    set_at = own * channel.factor
+    return own == 0 or (set_at < low.value if low.side == "below" else set_at > low.value)
+
+
+def _due(site: Site, instrument: InstrumentWatch, now: float) -> Condition:
+    """Bump test or calibration runs out before the permit's end; with no permit, once it has run out; poisoned: now (§7.1)."""
+    known, permit = instrument.known, site.permit_of(instrument.space)
+    runs_out = min(known.bump_due, known.calibration_due)
+    if instrument.poisoned or (permit is not None and runs_out < permit.end):
+        return condition("INSTR_DUE", instrument.device, instrument.space, True)
+    return due("INSTR_DUE", instrument.device, instrument.space, runs_out, now)

@@ -1,0 +1,91 @@
+"""Everything an engine knows, as bytes and back: a restart is the newest snapshot and the inputs behind it.
+
+A snapshot is only good under the limits it was made with, because its rows were judged by them; under others the engine reads
+the journal from its beginning instead.
+"""
+
+import msgspec
+
+from manway.alarm import Alarm
+from manway.entities import LockState, Plan
+from manway.errors import SnapshotUnusable
+from manway.exposure import Exposure
+from manway.gas import ROW_BYTES
+from manway.inputs import HealthReported
+from manway.site import InstrumentWatch, LockWatch, Site, SpaceWatch
+
+SCHEMA = 1  # raised with every change of a struct below; an older snapshot is then read from the journal instead
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """An engine at one instant. `done` and `due` are the engine's own: commands carried out, when to look at a space again."""
+
+    schema: int
+    site: str
+    limits: str
+    row_bytes: int
+    at: float
+    done: dict[str, tuple[float, bool]]
+    due: dict[str, float]
+    plan: Plan | None
+    instruments: dict[str, InstrumentWatch]
+    locks: dict[str, LockWatch]
+    spaces: dict[str, SpaceWatch]
+    exposures: dict[str, dict[str, Exposure]]
+    alarms: list[Alarm]
+    health: list[HealthReported]
+    early: dict[str, LockState]
+    rows: bytes
+    free: list[int]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Snapshot)
+
+
+def freeze(site: Site, at: float, done: dict[str, tuple[float, bool]], due: dict[str, float]) -> bytes:
+    """Return the whole picture of a site as bytes; `at` is Unix seconds."""
+    rows, free = site.gas.saved()
+    return _encoder.encode(
+        Snapshot(
+            schema=SCHEMA,
+            site=site.id,
+            limits=f"{site.limits.profile} {site.limits.version}",
+            row_bytes=ROW_BYTES,
+            at=at,
+            done=done,
+            due=due,
+            plan=site.plan,
+            instruments=site.instruments,
+            locks=site.locks,
+            spaces=site.spaces,
+            exposures=site.exposures,
+            alarms=list(site.alarms.values()),
+            health=list(site.health.values()),
+            early=site.early,
+            rows=rows,
+            free=free,
+        )
+    )
+
+
+def thaw(data: bytes, site: Site) -> Snapshot:
+    """Fill a new site from a snapshot and return it.
+
+    Raises:
+        SnapshotUnusable: it is damaged, of another site or schema, or was judged by other limits.
+    """
+    try:
+        kept = _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise SnapshotUnusable(str(error)) from error
+    wanted = (SCHEMA, site.id, f"{site.limits.profile} {site.limits.version}", ROW_BYTES)
+    if (kept.schema, kept.site, kept.limits, kept.row_bytes) != wanted:
+        raise SnapshotUnusable(f"made for {kept.site}, {kept.limits}, schema {kept.schema}")
+    site.plan, site.instruments, site.locks, site.spaces = kept.plan, kept.instruments, kept.locks, kept.spaces
+    site.exposures, site.early = kept.exposures, kept.early
+    site.alarms = {(a.kind, a.object, a.space): a for a in kept.alarms}
+    site.health = {(h.fact, h.object): h for h in kept.health}
+    site.gas.load(kept.rows, kept.free)
+    site.arrange()
+    return kept

@@ -1,0 +1,78 @@
+"""The arrays and the plain-Python reference agree on every sample of random streams, in every profile."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manway.gas import CODES, GasRows
+from manway.ids import Status
+from manway.runtime import settings as tables
+from tests.kit.gas_reference import ReferenceChannel
+
+PROFILES = ("CN", "CN_CHEM", "US_GENERAL", "US_CONSTRUCTION")
+UNITS = {"O2": "% vol", "LEL": "% LEL", "H2S": "ppm", "CO": "ppm"}
+_HARD = [math.nan, math.inf, -math.inf, -0.0, 0.0, 5e-324, -5.0, -50.0, 100.0, 100.1, 1e308, -1e308]
+NUMBERS = st.one_of(
+    st.floats(-2, 30, width=32),
+    st.sampled_from([19.4, 19.5, 19.7, 20.0, 22.5, 23.3, 23.5, 9.9, 10.0, 10.5, 7.05, 7.06, 25.7, 25.8, 35.0]),
+    st.sampled_from(_HARD),
+    st.floats(0, 150),
+)
+READINGS = st.one_of(NUMBERS, NUMBERS, NUMBERS, st.sampled_from([s for s in Status if s is not Status.OK]))
+STEPS = st.sampled_from([0.0, 0.3, 1.0, 1.0, 1.0, 1.0, 2.0, 11.0, 60.0, -1.0])
+Drawn = list[tuple[float, dict[str, float | Status]]]
+FRAMES = st.lists(st.tuples(STEPS, st.fixed_dictionaries(dict.fromkeys(UNITS, READINGS))), max_size=60)
+
+
+def _agree(profile: str, frames: Drawn) -> int:
+    limits = tables.limits(profile)
+    gas = GasRows(limits)
+    rows = gas.bind(UNITS)
+    references: dict[str, ReferenceChannel] = {}
+    for name, unit in UNITS.items():
+        rule = limits.of(name)
+        assert rule is not None
+        factor = rule.factor(unit, limits.temperature_c)
+        references[name] = ReferenceChannel(rule, factor, references.get("O2"))
+    at, samples = 1_800_000_000.0, 0
+    for step, drawn in frames:
+        at += step
+        frame = {name: drawn[name] for name in UNITS}  # a frame's oxygen before its combustible gas
+        numbers = [math.nan if isinstance(v, Status) else v for v in frame.values()]
+        status = [CODES[v] if isinstance(v, Status) else 0 for v in frame.values()]
+        gas.take(np.array(list(rows.values())), np.array(numbers), np.array(status, np.int8), np.full(len(rows), at))
+        for name, value in frame.items():
+            reference, channel = references[name], gas.at(rows[name])
+            bad = isinstance(value, Status)
+            reference.take(value if isinstance(value, Status) else Status.OK, None if bad else float(value), at)  # type: ignore[arg-type]
+            seen = (channel.status, channel.level, channel.over_range, channel.value)
+            assert seen == (reference.status, reference.level, reference.over, reference.value), (name, value)
+            assert channel.low_in_s == (None if reference.low_in_s is None else pytest.approx(reference.low_in_s, rel=1e-6))
+            samples += 1
+    return samples
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@given(frames=FRAMES)
+@settings(max_examples=150, deadline=None)
+def test_arrays_and_reference_agree_on_every_sample(profile: str, frames: Drawn) -> None:
+    _agree(profile, frames)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_they_agree_on_a_long_walk(profile: str) -> None:
+    """Ten thousand frames of drifting air: noise at every limit, faults now and then."""
+    random = np.random.default_rng(20)
+    air = np.array([20.9, 0.0, 0.0, 0.0])
+    frames: list[tuple[float, dict[str, float | Status]]] = []
+    for _ in range(2_500):
+        air += random.normal(0, [0.08, 0.6, 0.5, 1.5])
+        air = np.clip(air, [0, -6, -4, -10], [26, 110, 120, 400])
+        frame: dict[str, float | Status] = {gas: float(round(v, 2)) for gas, v in zip(UNITS, air, strict=True)}
+        if random.random() < 0.03:
+            frame[str(random.choice(list(UNITS)))] = Status.FAULT
+        frames.append((float(random.choice([0.5, 1.0, 1.0, 1.0, 2.0])), frame))
+    assert _agree(profile, frames) == 10_000
