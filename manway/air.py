@@ -4,6 +4,7 @@ A round names no instrument twice, so that the arrays judge it in one go and sti
 clean and steady: only the spaces in which something is loud are looked at again.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from manway.step import Step
 
 # A channel that its frame does not name says nothing: unknown, never the number it had before.
 _MISSING = Reading(Status.INVALID)
+_OK, _NAN = CODES[Status.OK], math.nan
 FAN_RUNNING_A = 0.5  # (choice) below this current a fan's motor is not turning
 SOUR_PPM, SOUR_S, POISON_PPM = 50.0, 60.0, 200.0  # `domain.md` §7.1 [MSA]
 _QUIET = (Status.OK, Status.WARMUP)
@@ -41,36 +43,38 @@ def breathe(step: Step, frames: Sequence[Frame]) -> list[str]:
     """Take one round of frames; return the spaces in which something must be judged now."""
     heard = [(watch, frame) for frame in frames if (watch := _count(step, frame)) is not None]
     loud = dict.fromkeys(watch.space for watch, _ in heard if watch.troubled or watch.lost or watch.ledger.gaps)
-    unsettled: set[str] = set()
-    owner: list[InstrumentWatch] = []
-    rows: list[int] = []
-    values: list[float] = []
-    status: list[int] = []
-    at: list[float] = []
+    other, noticed = _read(step, heard)
+    loud |= dict.fromkeys(watch.space for watch in noticed)
     for watch, frame in heard:
-        readings, received = frame.readings, frame.received_at
-        for gas, row in watch.rows.items():
-            reading = readings.get(gas, _MISSING)
-            owner.append(watch)
-            rows.append(row)
-            values.append(np.nan if reading.value is None else reading.value)
-            status.append(0 if reading.status is Status.OK else CODES[reading.status])
-            at.append(received)
-    if rows:
-        taken = step.site.gas.take(np.array(rows), np.array(values), np.array(status, np.int8), np.array(at))
-        other, noticed = (np.flatnonzero(flags) for flags in taken)
-        for i in other:
-            _say_fault(step, owner[i], rows[i])
-            unsettled.add(owner[i].device)
-        loud |= dict.fromkeys(owner[i].space for i in noticed)
-    for watch, frame in heard:
-        if watch.device in unsettled or watch.state not in BACKING:
+        if watch.device in other or watch.state not in BACKING:
             _show(step, watch)
         if watch.troubled:
             _recover(step, watch, frame)
         if _beside(step, watch, frame):
             loud[watch.space] = None
     return list(loud)
+
+
+def _read(step: Step, heard: Sequence[tuple[InstrumentWatch, Frame]]) -> tuple[set[str], list[InstrumentWatch]]:
+    """Let the rows judge every gas of a round; return whose statuses are others than before, and who must be looked at."""
+    owner: list[InstrumentWatch] = []
+    rows, values, status, at = list[int](), list[float](), list[int](), list[float]()
+    for watch, frame in heard:
+        readings, received = frame.readings, frame.received_at
+        for gas, row in watch.rows.items():
+            reading = readings.get(gas, _MISSING)
+            owner.append(watch)
+            rows.append(row)
+            values.append(_NAN if reading.value is None else reading.value)
+            status.append(_OK if reading.status is Status.OK else CODES[reading.status])
+            at.append(received)
+    if not rows:
+        return set(), []
+    taken = step.site.gas.take(np.array(rows), np.array(values), np.array(status, np.int8), np.array(at))
+    other, noticed = (np.flatnonzero(flags) for flags in taken)
+    for i in other:
+        _say_fault(step, owner[i], rows[i])
+    return {owner[i].device for i in other}, [owner[i] for i in noticed]
 
 
 def bind(step: Step, instrument: Instrument) -> None:

@@ -101,6 +101,7 @@ class GasRows:
         self._rows = np.zeros(0, _ROW)
         self._free: list[int] = []
         bounds = [_bounds(rule) for rule in self.rules]
+        self._low_above = np.array([_low_above(rule) for rule in self.rules])
         self._enter_above, self._leave_above, self._enter_below, self._leave_below = (
             np.array([b[i] for b in bounds]).reshape(-1, len(LEVELS)) for i in range(4)
         )
@@ -240,7 +241,7 @@ class GasRows:
             (n >= SLOPE_LEAST) & (spread > 0), (n * (x * y).sum(axis=1) - sx * sy) / np.where(spread > 0, spread, 1), 0.0
         )
         low = LEVELS.index(Level.LOW)
-        room = np.where(slope > 0, self._enter_above[rule, low] - value, value - self._enter_below[rule, low])
+        room = np.where(slope > 0, self._low_above[rule] - value, value - self._enter_below[rule, low])
         ahead = np.where((slope != 0) & (room > 0), room / np.maximum(np.abs(slope), 1e-300), np.inf)
         return slope, ahead
 
@@ -309,3 +310,8 @@ def floor(rule: GasLimits) -> float:
     if low is None or any(limit.side == "below" for limit in rule.limit):
         return -FULL[rule.unit]
     return -0.5 * (rule.twa.value if rule.twa is not None else low.value)
+
+
+def _low_above(rule: GasLimits) -> float:
+    """Return the low limit that is passed upwards, infinity where there is none; itself, whether it breaks at > or at >=."""
+    return next((limit.value for limit in rule.limit if limit.rank is Level.LOW and limit.side != "below"), np.inf)

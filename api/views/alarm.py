@@ -27,7 +27,9 @@ def banner(v: View) -> Row:
     row: Row | None = None
     if worst is not None:
         row = {"id": worst.id, "priority": worst.priority, "text": _where_and_what(v, site_of[worst.id], worst)}
-    inside = sum(len(s.inside) for state in v.states.values() for s in state.spaces)
+    spaces = [s for state in v.states.values() for s in state.spaces]
+    # One unknown count makes the sum unknown: a number would be read as everybody.
+    inside = sum(len(s.inside) for s in spaces) if all(s.known for s in spaces) else None
     return counts(alarms) | {"inside": inside, "worst": row, "emergencies": _emergencies(v, open_)}
 
 

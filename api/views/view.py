@@ -7,6 +7,7 @@ from api import store, watchdog
 from api.office import Office
 from api.texts import item_text, reason_text, text
 from manway import alarm
+from manway.catalogue import CATALOGUE
 from manway.codec_ble import BATTERY_UNKNOWN
 from manway.codec_mqtt import AlarmNow, InstrumentNow, LockNow, SiteState, SpaceNow
 from manway.entities import Person, SiteEntry, Space
@@ -131,8 +132,9 @@ class View:
         return [a for a in state.alarms if a.space == space.id] if state else []
 
     def urgent(self, space: Space) -> list[AlarmNow]:
-        """Return those of them that nobody may enter under: priority 1."""
-        return [a for a in self.alarms_of(space) if a.priority == Priority.P1]
+        """Return those of them that nobody may enter under: priority 1, somebody's life before what data say."""
+        grave = [a for a in self.alarms_of(space) if a.priority == Priority.P1]
+        return sorted(grave, key=lambda a: (not CATALOGUE[a.kind].emergency, -a.since))
 
     def priority(self, space: Space) -> int:
         """Return the priority of the worst of them that is not quiet, 0 when there is none."""

@@ -15,7 +15,7 @@ def wall(v: View) -> Row:
     tiles = [_tile(v, space, permits) for space in v.spaces.values()]
     return {
         "counts": counts(a for _, a in v.alarms() if a.state not in QUIET),
-        "inside": sum(int(str(t["inside"])) for t in tiles if t["inside"] is not None),
+        "inside": None if any(t["inside"] is None for t in tiles) else sum(int(str(t["inside"])) for t in tiles),
         "jobs": sum(1 for p in permits if p.state in OPEN),
         "alarms": alarms,
         "quiet": quiet,

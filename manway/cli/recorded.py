@@ -127,7 +127,7 @@ def _collect(
         rows = unpacked(body, n=n, q=q, enc=enc)
         timed = np.empty(n, _TIMED[rows.dtype])
         timed["t"] = rows["at"].astype(np.int64) + minute * MINUTE_MS
-        for name in timed.dtype.names[1:]:
+        for name in (timed.dtype.names or ())[1:]:
             timed[name] = rows[name]
         if minute * MINUTE_MS < start_ms or (minute + 1) * MINUTE_MS > end_ms:
             timed = timed[(timed["t"] >= start_ms) & (timed["t"] < end_ms)]

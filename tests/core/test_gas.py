@@ -205,6 +205,14 @@ def test_falling_oxygen_tells_when_it_reaches_the_limit() -> None:
     assert sensor.channel("O2").low_in_s == pytest.approx((20.4 - 19.5) / 0.05)
 
 
+def test_at_the_very_limit_nothing_is_ahead_any_more() -> None:
+    """O2 breaks its upper limit at > 23.5: at 23.5 it is within, and no time is left to speak of."""
+    sensor = Sensor()
+    sensor.levels("O2", *(22.5 + 0.1 * i for i in range(10)), 23.5)
+    assert sensor.channel("O2").level is Level.PRE
+    assert sensor.channel("O2").low_in_s is None
+
+
 @pytest.mark.parametrize(
     "values",
     [

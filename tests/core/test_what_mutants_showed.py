@@ -5,20 +5,26 @@ import math
 import msgspec
 import pytest
 
+from manway import catalogue, codec_ble
 from manway.alarm import RETURNED, Alarm, Change, Condition
 from manway.catalogue import CATALOGUE
 from manway.checks import evaluate, failures_of
 from manway.checks.gas_test import sampling_distances
+from manway.engine import Engine
 from manway.entities import Bolt, Door, Notice, PermitState, ResultCode
-from manway.errors import ProfileInvalid
-from manway.ids import Priority
+from manway.errors import ProfileInvalid, Refused, SnapshotUnusable
+from manway.events import AlarmRaised, CommandRefused, GrantRefused, GrantUsed
+from manway.ids import GrantKind, Priority
 from manway.inputs import FrameReceived, PlanReceived
 from manway.limits import Level
+from manway.measurements import TS_END_MS, check_frame
+from manway.occupancy import Occupancy
 from manway.people import STILL, is_exposed, worn
 from manway.step import Step
 from tests.core.test_every_alarm_fires import SCENES
 from tests.kit.builders import (
     LIMITS,
+    TIMINGS,
     Bench,
     a_frame,
     a_lock_state,
@@ -187,3 +193,92 @@ def test_a_base_of_more_than_all_of_the_air_is_none(base_vol: float, known: bool
         return
     with pytest.raises(ProfileInvalid):
         rule.factor("% LEL", 20.0, lel_base_vol=base_vol)
+
+
+def test_the_lock_of_a_space_with_people_inside_is_watched_on_though_the_plan_has_dropped_it() -> None:
+    bench = SCENES["STAY_TOO_LONG", Priority.P3]()
+    at = math.ceil(bench.engine.now - EPOCH) + 1
+    bench.give(PlanReceived(a_plan(2, locks=[])), at=at)
+    assert "lock-1" in bench.engine.site.locks
+    bench.give(bench.desk.leave("ann", EPOCH + at + 1), at=at + 1)
+    bench.give(PlanReceived(a_plan(3, locks=[])), at=at + 2)
+    assert "lock-1" not in bench.engine.site.locks
+
+
+def test_before_the_first_plan_no_alarm_of_a_neighbour_is_known() -> None:
+    assert Engine("yard", LIMITS, TIMINGS).refuses_grant("n01") is None
+
+
+def test_a_grant_for_a_space_that_is_out_of_service_says_that_the_space_takes_none() -> None:
+    bench = Bench(a_plan(spaces=[msgspec.structs.replace(a_space(), out_of_service=True)]))
+    events = bench.give(bench.desk.write_grant(GrantKind.ENTRY, EPOCH + 1), at=1)
+    assert [e.reason for e in events if isinstance(e, GrantRefused)] == ["SPACE_OUT_OF_SERVICE"]
+    assert [e.reason for e in events if isinstance(e, CommandRefused)] == ["space.closed_to_grants"]
+
+
+def test_a_written_grant_is_used_as_what_it_was_written_for() -> None:
+    bench = Bench()
+    bench.give(bench.desk.write_grant(GrantKind.PREP, EPOCH + 1), at=1)
+    opened = a_lock_state(Bolt.RETRACTED, session=int(GrantKind.ENTRY))
+    used = [e for e in bench.give(bench.result(ResultCode.OPENED, state=opened), at=2) if isinstance(e, GrantUsed)]
+    assert [(e.kind, e.cause) for e in used] == [(int(GrantKind.PREP), "command-1")]
+
+
+def test_the_attendant_may_confirm_what_a_tag_has_seen_and_may_say_in_again_after_out() -> None:
+    occupancy = Occupancy()
+    occupancy.record("ann", "in", EPOCH, "tag")
+    assert occupancy.refuses("ann", "in") is None
+    occupancy.record("ann", "in", EPOCH + 1, "attendant")
+    assert occupancy.refuses("ann", "in") == "entry.already_inside"
+    occupancy.record("ann", "out", EPOCH + 2, "attendant")
+    assert "ann" in occupancy.inside  # the tag still says in
+    assert occupancy.refuses("ann", "in") is None
+
+
+def test_good_air_of_which_nothing_new_is_heard_ends_no_early_warning() -> None:
+    bench = SCENES["STAY_TOO_LONG", Priority.P3]()
+    at = math.ceil(bench.engine.now - EPOCH) + 1
+    bench.breathe(at, at + 5, h2s_ppm=4.0)
+    bench.breathe(at + 6, at + 10)
+    bench.wait(at + 60)
+    assert bench.alarm("GAS_PRE", "gas-1/H2S") == "unacked"
+
+
+@pytest.mark.parametrize(
+    ("kind", "priority", "unit"),
+    [("RELOCK_WITH_PERSON", Priority.P1, ""), ("GAS_STEL", Priority.P1, "ppm"), ("LOCK_BATTERY", Priority.P3, "%")],
+)
+def test_an_alarm_names_its_space_and_the_unit_of_its_value(kind: str, priority: Priority, unit: str) -> None:
+    raised = [e for e in SCENES[kind, priority]().events if isinstance(e, AlarmRaised) and e.kind == kind]
+    assert {(e.space, e.unit) for e in raised} == {("n01", unit)}
+    assert all((e.limit is not None) == (unit == "ppm") for e in raised)
+
+
+def test_the_alarm_list_reads_the_same_from_its_table_every_time() -> None:
+    """It is read once, when its module is imported; so a fault in the reading is looked for here."""
+    assert catalogue._parse(catalogue._GRID, catalogue._TEXTS) == CATALOGUE
+
+
+def test_an_error_says_what_it_is_about() -> None:
+    refused = Refused(failures_of(evaluate(facts(fan_running=False, authenticated=False))))
+    assert str(refused) == "G10 ventilation.not_running, G21 requester.not_signed_in"
+    assert str(SnapshotUnusable("made for another site")) == "made for another site"
+
+
+@pytest.mark.parametrize("records", [1, 2, codec_ble.MAX_RECORDS])
+def test_a_log_message_may_be_one_record_as_well_as_the_most(records: int) -> None:
+    assert codec_ble.split_log(bytes(codec_ble.RECORD_BYTES) * records) == [bytes(codec_ble.RECORD_BYTES)] * records
+
+
+@pytest.mark.parametrize(
+    ("ts", "received_at", "ok"),
+    [(0, 0.0, True), (-1, 0.0, False), (TS_END_MS - 1, 0.0, True), (TS_END_MS, 0.0, False), (0, -0.001, False),
+     (0, TS_END_MS / 1000, False), (0, math.nan, False)],
+)  # fmt: skip
+def test_a_frame_is_of_this_century_by_both_clocks(ts: int, received_at: float, ok: bool) -> None:  # noqa: FBT001  a column
+    frame = msgspec.structs.replace(a_frame(), ts=ts, received_at=received_at)
+    if ok:
+        check_frame(frame, space="n01", permit="")
+        return
+    with pytest.raises(ValueError, match="outside 1970-2100"):
+        check_frame(frame, space="n01", permit="")
