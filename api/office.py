@@ -9,6 +9,7 @@ import msgspec
 from api import store
 from api.recent_air import RecentAir
 from api.signer import Signer
+from manway.air import FAN_RUNNING_A
 from manway.codec_mqtt import InstrumentNow, SiteState
 from manway.entities import Space
 from manway.limits import LimitProfile, Timings
@@ -17,7 +18,6 @@ from manway.runtime.ports import Clock
 
 TREND_POINTS = 10  # pictures, about as many seconds
 SLOPE_S = 10.0  # `domain.md` 7.2
-FAN_RUNNING_A = 0.5  # (choice) below this current a fan's motor is not turning
 
 
 class Pictures:

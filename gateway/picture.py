@@ -13,6 +13,7 @@ from manway.site import InstrumentWatch, Site, SpaceWatch
 def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteState:
     """Return the picture at the engine's last step; `event` is the newest event's sequence number."""
     site = engine.site
+    exposed = [person for person in site.exposures if people.is_exposed(site, person, engine.now)]
     return SiteState(
         gw=gateway,
         jid=jid,
@@ -34,7 +35,7 @@ def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteSta
             )
             for lock in site.locks.values()
         ],
-        spaces=[_space(site, space, engine.now) for space in site.spaces.values()],
+        spaces=[_space(site, space, engine.now, exposed) for space in site.spaces.values()],
         alarms=[
             AlarmNow(
                 id=a.id,
@@ -88,7 +89,7 @@ def _instrument(watch: InstrumentWatch, channels: dict[str, Channel]) -> Instrum
     )
 
 
-def _space(site: Site, space: SpaceWatch, now: float) -> SpaceNow:
+def _space(site: Site, space: SpaceWatch, now: float, exposed: list[str]) -> SpaceNow:
     leave, over = countdown(site, space.id, now), overlay_of(site, space.id)
     return SpaceNow(
         space=space.id,
@@ -102,6 +103,6 @@ def _space(site: Site, space: SpaceWatch, now: float) -> SpaceNow:
         leave_reason=leave.reason if leave else "",
         leave_object=leave.object if leave else "",
         people={p.id: "sos" if p.sos else p.state.value for p in space.people.values() if p.sos or p.state in UNWELL},
-        exposed=[person for person in site.exposures if people.is_exposed(site, person, now)],
+        exposed=exposed,
         mismatch=sorted({m.person for m in space.occupancy.mismatch}),
     )

@@ -168,16 +168,16 @@ class Engine:
         until = duties.pass_time(step, space)
         felt = set()
         for condition in list(conditions(self.site, space, now)):
-            felt.add((condition.kind, condition.object, condition.space))
+            felt.add((condition.kind, condition.object))
             if condition.until is not None:
                 until.append(condition.until)
             feel(step, condition)
-        for key, alarm in list(self.site.alarms.items()):
-            if alarm.space == space and key not in felt and (alarm.open or alarm.rises_at is not None):
+        alarms = self.site.alarms_of(space)
+        for alarm in alarms:
+            if (alarm.kind, alarm.object) not in felt and (alarm.open or alarm.rises_at is not None):
                 # What is watched no more clears nothing while somebody may be inside; of an empty space it is known gone, and
                 # what latched still waits for its person.
                 feel(step, replace(alarm.unknown, holds=None if self.site.occupied(space) else False))
-        alarms = self.site.alarms_of(space)
         until += [at for alarm in alarms if (at := alarm.due(delay)) is not None]
         until += duties.tell_losses(step, space)
         _evacuate_where_due(step, alarms)

@@ -4,12 +4,13 @@ A count is a fact and not a wish: what a tag or a scan has seen is recorded what
 speak of it. An attendant's word is a command, and what cannot be true of it is refused.
 """
 
+import math
 from collections.abc import Iterable
 
 from manway.events import EntryReported, PersonEntered, PersonLeft, PersonStateChanged, SosRaised
 from manway.exposure import Exposure
 from manway.limits import GasLimits, Limit
-from manway.person import IN_SPACE, SILENCE, PersonSignal, PersonState, exposed, move
+from manway.person import IN_SPACE, SILENCE, PersonSignal, PersonState, exposed, move, silent_until
 from manway.site import InstrumentWatch, PersonWatch, Site, SpaceWatch
 from manway.space import SpaceSignal
 from manway.space import move as move_space
@@ -114,12 +115,17 @@ def signal(step: Step, space: SpaceWatch, watch: PersonWatch, what: PersonSignal
 
 def time_out(step: Step, space: SpaceWatch) -> list[float]:
     """Move on those who were asked and have not answered in time; return when the next ones are due (Unix seconds)."""
-    t = step.site.timings
-    waits = {PersonState.NO_MOTION: t.no_motion_answer_s, PersonState.NO_ANSWER: t.attendant_answer_s}
     for watch in space.people.values():
-        if watch.state in waits and step.now >= watch.since + waits[watch.state]:
+        if step.now >= _silent_until(step, watch):
             signal(step, space, watch, SILENCE[watch.state], cause="")
-    return [watch.since + waits[watch.state] for watch in space.people.values() if watch.state in waits]
+    return [at for watch in space.people.values() if (at := _silent_until(step, watch)) < math.inf]
+
+
+def _silent_until(step: Step, watch: PersonWatch) -> float:
+    """Return when silence moves a person on, infinity for never; that somebody is still, their instrument tells by itself."""
+    t = step.site.timings
+    at = silent_until(watch.state, watch.since, still_s=math.inf, answer_s=t.no_motion_answer_s, reply_s=t.attendant_answer_s)
+    return math.inf if at is None else at
 
 
 def _went_in(step: Step, space: SpaceWatch, person: str, cause: str) -> None:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from manway.alarm import Condition
+from manway.checks.air import BATTERY_LOW_PERCENT
+from manway.codec_ble import BATTERY_UNKNOWN
 from manway.conditions.base import condition, due
 from manway.entities import LockFlag, PermitState
 from manway.ids import GrantKind
 from manway.lock import LockPosition
 from manway.site import LockWatch, Site
 
-LOW_BATTERY_PERCENT = 20  # `domain.md` §8.2
-BATTERY_UNKNOWN = 255  # `locks.md` §2
 REFUSALS = 3  # (choice, `domain.md` §4.4) within the window of `refused_window_s`
 
 
@@ -67,7 +67,7 @@ def _case(lock: LockWatch) -> Iterator[Condition]:
     yield condition("TAMPER", lock.device, lock.space, None if flags is None else LockFlag.TAMPER in flags, since=began)
     yield condition("FORCED", lock.device, lock.space, None if flags is None else LockFlag.FORCED in lock.told)
     percent = lock.reported.battery_percent if lock.reported else BATTERY_UNKNOWN
-    low = None if percent == BATTERY_UNKNOWN else percent < LOW_BATTERY_PERCENT
+    low = None if percent == BATTERY_UNKNOWN else percent < BATTERY_LOW_PERCENT
     if flags is not None and LockFlag.BATTERY_LOW in flags:
         low = True
     yield condition("LOCK_BATTERY", lock.device, lock.space, low, value=None if low is None else float(percent), unit="%")

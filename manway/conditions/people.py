@@ -16,7 +16,7 @@ from manway.site import PersonWatch, Site, SpaceWatch
 
 def of_space(site: Site, space: SpaceWatch, now: float) -> Iterator[Condition]:
     """Yield the conditions of one space, its permit, its attendant and everybody inside."""
-    permit, t = site.permit_of(space.id), site.timings
+    permit = site.permit_of(space.id)
     since = space.occupancy.inside.values()
     into_danger = space.evacuating and any(at > space.evacuating_since for at in since)  # a rescuer without air, perhaps
     forbidden = space.occupancy.occupied and not site.entry_allowed(space.id)
@@ -28,9 +28,11 @@ def of_space(site: Site, space: SpaceWatch, now: float) -> Iterator[Condition]:
     yield _attendant(site, space, permit, now)
     yield _ventilation(site, space, permit)
     yield _record(site, space, permit, now)
-    waits = permit is not None and permit.state is PermitState.READY and permit.gas_test is not None
-    stale = permit.gas_test.at + t.gas_test_age_s if waits and permit is not None and permit.gas_test is not None else now + 1
-    yield due("TEST_STALE", space.id, space.id, stale, now) if waits else condition("TEST_STALE", space.id, space.id, False)
+    test = permit.gas_test if permit is not None and permit.state is PermitState.READY else None
+    if test is None:
+        yield condition("TEST_STALE", space.id, space.id, False)
+    else:
+        yield due("TEST_STALE", space.id, space.id, test.at + site.timings.gas_test_age_s, now)
     for person in space.people.values():
         yield from _person(site, space, person, now)
 
