@@ -80,9 +80,9 @@ def failing(f: Facts) -> set[str]:
     return {r.check for r in evaluate(f) if r.outcome is Outcome.FAILED}
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, derandomize=True)
 @given(MUTATIONS, st.sampled_from([GrantKind.PREP, GrantKind.ENTRY]), st.booleans())
-def test_no_grant_without_all_checks(changes: list[tuple[str, object]], kind: GrantKind, signing: bool) -> None:  # noqa: FBT001
+def no_grant_without_all_checks(changes: list[tuple[str, object]], kind: GrantKind, signing: bool) -> None:  # noqa: FBT001
     f = facts(kind=kind, signing=signing)
     for what, value in changes:
         f = mutated(f, what, value)
@@ -100,6 +100,14 @@ def test_no_grant_without_all_checks(changes: list[tuple[str, object]], kind: Gr
     TRIED["granted" if not failures else "refused"] += 1
 
 
+def test_no_grant_without_all_checks() -> None:
+    """What was tried is counted where it was tried: another process of the same run may have tried something else."""
+    TRIED.clear()
+    no_grant_without_all_checks()
+    print(f"tried {dict(TRIED)}")  # noqa: T201  counts are the proof
+    assert TRIED["refused"] > TRIED["granted"] > 0
+
+
 @settings(max_examples=200)
 @given(MUTATIONS, st.one_of(st.sampled_from(sorted(MISSING)), st.sampled_from(sorted(BARE)).map(lambda n: f"permit {n}")))
 def test_taking_evidence_away_never_passes_what_failed(changes: list[tuple[str, object]], removed: str) -> None:
@@ -114,14 +122,8 @@ def test_taking_evidence_away_never_passes_what_failed(changes: list[tuple[str, 
     if name == "instruments":
         before -= {"G11"} if removed.startswith("permit ") else set()
     assert before <= failing(less)
-    TRIED["evidence removed"] += 1
 
 
 @given(st.sampled_from(NUMBERS), st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_what_is_no_number_never_passes(name: str, value: float) -> None:
     assert failing(mutated(facts(), f"number {name}", value))
-
-
-def test_counts_of_what_was_tried() -> None:
-    print(f"tried {dict(TRIED)}")  # noqa: T201  counts are the proof
-    assert not TRIED or TRIED["refused"] > TRIED["granted"] > 0
