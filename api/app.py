@@ -8,10 +8,12 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from api import auth
 from api.bridge import Bridge
+from api.dialects import RecordsUnavailable
 from api.http import Problem, guarded, language, problem_response
 from api.office import Office
 from api.pages import Pages, add_pages
@@ -23,7 +25,7 @@ from api.watchdog import Watchdog
 from manway.errors import StoreUnavailable
 from manway.runtime import settings as configuration
 from manway.runtime.clock import SystemClock
-from manway.runtime.mqtt import MqttBus
+from manway.runtime.mqtt import MqttBus, Tls
 from manway.runtime.signing import load_or_make_key
 from manway.runtime.stores import open_store
 from manway.runtime.tasks import OneThread, until_signalled
@@ -41,24 +43,7 @@ def build(office: Office, telemetry: TelemetryStore, sites: list[str]) -> tuple[
     guesses = auth.Guesses()
     office.air = RecentAir(telemetry)
 
-    @app.exception_handler(Problem)
-    async def problem(request: Request, error: Problem) -> Response:
-        return problem_response(language(request), error)
-
-    # The framework's own refusals speak its own dialect, and repeat what was sent, a password included.
-    @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> Response:
-        answer = problem_response(language(request), Problem(error.status_code, _KEY_OF.get(error.status_code, "invalid")))
-        answer.headers.update(error.headers or {})
-        return answer
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, _: RequestValidationError) -> Response:
-        return problem_response(language(request), Problem(422, "invalid"))
-
-    @app.exception_handler(StoreUnavailable)
-    async def away(request: Request, _: StoreUnavailable) -> Response:
-        return problem_response(language(request), Problem(503, "store_away"))
+    _answer_errors(app)
 
     @app.get("/healthz", include_in_schema=False)
     def health() -> Response:
@@ -81,10 +66,42 @@ def build(office: Office, telemetry: TelemetryStore, sites: list[str]) -> tuple[
     return app, add_pages(app, office, telemetry, guesses)
 
 
+def _answer_errors(app: FastAPI) -> None:
+    """Register how every error that reaches the edge is told."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> Response:
+        return problem_response(language(request), error)
+
+    # The framework's own refusals speak its own dialect, and repeat what was sent, a password included.
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        answer = problem_response(language(request), Problem(error.status_code, _KEY_OF.get(error.status_code, "invalid")))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, _: RequestValidationError) -> Response:
+        return problem_response(language(request), Problem(422, "invalid"))
+
+    @app.exception_handler(RecordsUnavailable)
+    async def records_away(request: Request, error: RecordsUnavailable) -> Response:
+        _log.warning("records away", reason=error.reason)
+        return problem_response(language(request), Problem(503, "records_away"))
+
+    @app.exception_handler(DataError)
+    async def unstorable(request: Request, _: DataError) -> Response:
+        return problem_response(language(request), Problem(422, "invalid"))  # a zero byte, which PostgreSQL keeps in no text
+
+    @app.exception_handler(StoreUnavailable)
+    async def away(request: Request, _: StoreUnavailable) -> Response:
+        return problem_response(language(request), Problem(503, "store_away"))
+
+
 async def main(settings: configuration.Settings) -> None:
     """Run the api until SIGINT or SIGTERM."""
     clock = SystemClock(speed=settings.speed, start=settings.started_at)
-    records = Records(settings.data / "records.db")
+    records = Records(settings.records.get_secret_value() or settings.data / "records.db")
     signer = Signer(load_or_make_key(settings.data / "keys" / "issuer.key"), secrets.token_bytes)
     limits = configuration.limits(settings.profile, settings.site_limits, when=clock.now())
     timings = configuration.timings(yard=settings.yard)
@@ -96,6 +113,8 @@ async def main(settings: configuration.Settings) -> None:
         subscriptions=[(f, 1) for site in settings.sites for f in api_filters(site)],
         user="api",
         password=settings.broker_password.get_secret_value(),
+        tls=Tls(settings.broker_ca, settings.broker_cert, settings.broker_key) if settings.broker_ca else None,
+        protocol=settings.protocol,
     )
     thread = OneThread("records")
     bridge = Bridge(office, bus, load_or_make_key(settings.data / "keys" / "plan.key"), settings.sites, thread)

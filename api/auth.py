@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import threading
-from collections import defaultdict
+from collections import OrderedDict
 
 import msgspec
 import sqlalchemy as sa
@@ -22,6 +22,10 @@ LONG_IDLE_S = 12 * 3600.0  # a wall on watch and the attendant's phone
 _LONG = frozenset({"attendant", "manager"})
 _QUICK_TRIES = 5
 _LONGEST_DELAY_S = 60.0
+_FORGOTTEN_AFTER_S = 15 * 60.0  # (choice) then five quick tries again: fewer than the one a minute they would have had
+# (choice) Whoever tries names at random to push one out needs as many tries as this in between: at two hashes at once of 38 ms
+# each that is three minutes, three times the longest delay it would undo.
+_MOST_ACCOUNTS = 10_000
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -39,20 +43,34 @@ def hash_password(password: str) -> str:
 
 
 class Guesses:
-    """Slows guessing per account: five quick tries, then 1 to 60 s between two; never a lock-out."""
+    """Slows guessing per account: five quick tries, then 1 to 60 s between two; never a lock-out.
+
+    Remembers the accounts tried last, in the order of their last try, and no more of them than memory is meant for.
+    """
 
     def __init__(self) -> None:
-        self._failed: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+        self._failed: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def wait_s(self, account: str, now: float) -> float:
         """Return how long this account must wait before the next try."""
-        count, at = self._failed[account]
+        count, at = self._failed.get(account, (0, 0.0))
         delay = 0.0 if count < _QUICK_TRIES else min(2.0 ** min(count - _QUICK_TRIES, 10), _LONGEST_DELAY_S)
         return max(0.0, at + delay - now)
 
     def note(self, account: str, now: float, *, right: bool) -> None:
         """Remember how a try went."""
-        self._failed[account] = (0, now) if right else (self._failed[account][0] + 1, now)
+        with self._lock:
+            count = self._failed.pop(account, (0, 0.0))[0]
+            if not right:
+                self._failed[account] = (count + 1, now)
+            while self._failed and self._is_past(now):
+                self._failed.popitem(last=False)
+
+    def _is_past(self, now: float) -> bool:
+        """Say whether the account that was tried longest ago is to be forgotten."""
+        _, at = next(iter(self._failed.values()))
+        return len(self._failed) > _MOST_ACCOUNTS or now - at > _FORGOTTEN_AFTER_S
 
 
 def sign_in(known: Account | None, password: str) -> str | None:

@@ -67,8 +67,8 @@ def token_of(request: Request) -> str:
 
 
 def person_of(request: Request, office: Office) -> Person | None:
-    """Return who asks, None when nobody is signed in."""
-    with office.records.look() as db:
+    """Return who asks, None when nobody is signed in. With the records away, by what was known last: pages go on."""
+    with office.records.last_known() as db:
         return auth.person_of(db, token_of(request), office.now())
 
 
@@ -102,7 +102,8 @@ def once(
         row = {"key": key, "person": person.id, "request": request, "status": status, "at": office.now()}
         db.execute(store.answer.insert().values(row | {"body": msgspec.json.encode(answer)}))
         db.execute(store.answer.delete().where(store.answer.c.at < office.now() - KEEP_ANSWERS_S))
-        office.seq = store.last_seq(db)
+        newest = store.last_seq(db)
+    office.seq = newest  # once it is true: a commit may still fail
     office.changed()
     return status, answer, False
 

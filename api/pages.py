@@ -19,7 +19,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
 from api import auth, desk, store
+from api.dialects import RecordsUnavailable
 from api.emergency import raised
+from api.frame_ledger import ShownLedgers
 from api.http import COOKIE, Problem, language, person_of, require_same_origin, token_of
 from api.office import Office
 from api.reads import event_row
@@ -65,8 +67,8 @@ class Pages:
     """Renders `dashboards/web` for people."""
 
     def __init__(self, office: Office, telemetry: TelemetryStore) -> None:
-        self.office, self.telemetry = office, telemetry
-        self._torn: dict[str, int] = {}
+        self.office = office
+        self._kept = ShownLedgers(office, telemetry)
         root = files("dashboards") / "web"
         self.static = root / "static"
         loader = jinja2.FileSystemLoader(str(root / "templates"))
@@ -96,26 +98,23 @@ class Pages:
             case "emergency":
                 found = emergency_page(view, args.get("alarm", ""))
             case "space":
-                found = space_page(view, args.get("space", ""), self._torn_frames)
+                found = space_page(view, args.get("space", ""), self._kept)
             case _:
                 found = None
         if found is None:
             raise Problem(404, "not_found")
         return found
 
-    def _torn_frames(self, device: str) -> int:
-        return self._torn.get(device, 0)
-
     def count_torn(self) -> None:
-        """Ask the store for torn frames of every device; slow, so it runs beside the pages."""
-        end = int(self.office.now() * 1000) + 60_000
-        for state in list(self.office.pictures.state.values()):
-            for i in state.instruments:
-                self._torn[i.device] = self.telemetry.ledger(i.device, 0, end).torn
+        """Ask the store for what it alone knows of the devices and jobs that pages show; slow, so it runs beside them."""
+        self._kept.count()
 
     def snapshot(self, request: Request, person: Person, name: str, args: dict[str, str]) -> tuple[int, Row, Row]:
-        """Return (position in the log, view model, banner) from one consistent read."""
-        with self.office.records.look() as db:
+        """Return (position in the log, view model, banner) from one consistent read.
+
+        With the records away: from the gateways' newest pictures and what the records last said of the rest.
+        """
+        with self.office.records.last_known() as db:
             view = View(self.office, db, person, language(request))
             return store.last_seq(db), self.data(view, name, args), banner(view)
 
@@ -337,15 +336,24 @@ def _ms(age_s: float | None) -> int | None:
 
 
 def _newest(office: Office) -> int:
-    with office.records.look() as db:
-        return store.last_seq(db)
+    try:
+        with office.records.look() as db:
+            return store.last_seq(db)
+    except RecordsUnavailable:
+        return office.seq
 
 
 def _news(pages: Pages, request: Request, person: Person, after: int) -> tuple[list[tuple[int, Row]], int]:
-    """Return what the log has behind a position, a bounded piece at a time, and the position behind that."""
-    with pages.office.records.look() as db:
-        rows = store.events(db, lambda c: c.c.seq > after, most=_REPLAY_MOST)
-        if not rows:
-            return [], after
-        view = View(pages.office, db, person, language(request))
-        return [(seq, event_row(view, seq, event)) for seq, event in rows], rows[-1][0]
+    """Return what the log has behind a position, a bounded piece at a time, and the position behind that.
+
+    With the records away there is nothing new; it all comes, in order, when they are back.
+    """
+    try:
+        with pages.office.records.look() as db:
+            rows = store.events(db, lambda c: c.c.seq > after, most=_REPLAY_MOST)
+            if not rows:
+                return [], after
+            view = View(pages.office, db, person, language(request))
+            return [(seq, event_row(view, seq, event)) for seq, event in rows], rows[-1][0]
+    except RecordsUnavailable:
+        return [], after

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from api import briefs, desk, emergency, second_signature, store
+from api import briefs, desk, emergency, frame_ledger, second_signature, store
 from api.http import Problem
 from api.office import Office
 from api.rights import RIGHTS
@@ -31,6 +31,7 @@ from manway.runtime.telemetry import TelemetryStore
 
 _MOST = 500
 _LARGEST = 2.0**40
+_AHEAD_S = 60.0  # (choice) a device's clock may be ahead of ours
 _CURVE_S = 3600  # an hour of seconds is all a curve can show
 
 
@@ -166,23 +167,32 @@ def _telemetry(look: Look) -> Row:
 
 
 def _ledger(look: Look) -> Row:
-    """Return what the engine counted beside what the store really holds, frame by frame."""
+    """Return what the engine counted beside what the store holds of the time asked for, by default the last day."""
+    now = look.office.now()
+    start, end = look.number("from", now - frame_ledger.DAY_S), look.number("to", now + _AHEAD_S)
     rows: list[object] = []
     for i in look.office.pictures.instruments_of(desk.space_of(look.db, look.args["space"])):
-        kept = look.telemetry.ledger(i.device, 0, int(look.office.now() * 1000) + 60_000)
+        kept = look.telemetry.ledger(i.device, int(start * 1000), int(end * 1000))
         rows.append(
             {
                 "device": i.device,
                 "received": i.received,
                 "duplicate": i.duplicate,
                 "missing": i.missing,
+                "late": i.late,
                 "stored": kept.received,
                 "stored_missing": sum(m.last - m.first + 1 for m in kept.missing),
                 "stored_twice": kept.doubled,
+                "stored_late": kept.late,
                 "torn": kept.torn,
             }
         )
     return _items(rows)
+
+
+def _job_ledger(look: Look) -> Row:
+    permit = desk.permit_of(look.db, look.args["permit"])
+    return msgspec.to_builtins(frame_ledger.job_ledger(look.db, look.office, look.telemetry, permit))  # type: ignore[no-any-return]
 
 
 def _command(look: Look) -> Row:
@@ -203,6 +213,7 @@ READS: dict[str, Callable[[Look], Row]] = {
     "GET /api/v1/alarms/{alarm}/brief": _brief,
     "GET /api/v1/permits": _permits,
     "GET /api/v1/permits/{permit}": _permit,
+    "GET /api/v1/permits/{permit}/ledger": _job_ledger,
     "GET /api/v1/permits/{permit}/checks": _checks,
     "GET /api/v1/permits/{permit}/preparation": _preparation,
     "GET /api/v1/permits/{permit}/waiting": _waiting,

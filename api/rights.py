@@ -35,6 +35,7 @@ _TABLE = {
     "GET /api/v1/alarms/{alarm}/brief": "- y y y y y",
     "GET /api/v1/permits": "y y y y y y",
     "GET /api/v1/permits/{permit}": "p y y y y y",
+    "GET /api/v1/permits/{permit}/ledger": "y y y y y y",
     "GET /api/v1/permits/{permit}/checks": "p y y y y y",
     "GET /api/v1/permits/{permit}/preparation": "p y y y y y",
     "POST /api/v1/permits": "y y - y - -",

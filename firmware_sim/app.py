@@ -46,8 +46,10 @@ async def main(settings: configuration.Settings, *, seed: int, passwords: dict[s
         settings.broker,
         "simulator",
         subscriptions=subscriptions(settings.sites),
-        user="simulator",
-        password=settings.broker_password.get_secret_value(),
+        tls=settings.tls,
+        protocol=settings.protocol,
+        user=None if settings.tls else "simulator",  # with a certificate its common name is the user
+        password=settings.broker_password.get_secret_value() or None,
     )
     devices = Devices(build_posts(yard, settings.data / "keys", clock.now(), seed), bus, clock)
     api = HttpApi(f"http://{settings.host}:{settings.port}", passwords)

@@ -17,6 +17,7 @@ STORE_BEHIND_S = 10.0  # X12
 STORE_GRAVE_S = 3600.0
 STEP_S = 1.0  # X16: told
 UNTRUSTED_S = 60.0  # X16: an alarm, no new grants
+FULL_AT = 0.8  # (choice) of the journal's cap, `pipeline.md` §6; beyond it telemetry is about to go
 RETRY_S = 2.0  # (choice) how soon a journal that could not be written is tried again
 # (choice) Whoever wakes that much behind the time was stopped itself, and has heard nobody only because it did not listen.
 SLEPT_S = 2.0
@@ -38,6 +39,8 @@ class Health:
         self._wall_off_s: float | None = None
         self._gap: Fact = (True, True) if journal_damaged else _UNSAID
         self._failing, self._retry_at = False, began
+        self._fill = 0.0
+        self._dropping = _UNSAID
         self._woke_late = False
 
     # -- what it is told
@@ -69,6 +72,23 @@ class Health:
         self._wall_off_s = wall_off_s
         return step if abs(step) > STEP_S else 0.0
 
+    @property
+    def gap(self) -> bool:
+        """True while a gap in the journal leaves open who is inside."""
+        return self._gap[0] is True
+
+    def forgotten(self) -> None:
+        """Note that what the engine knew could not be taken up again, and the journal no longer holds all it was made of."""
+        self._gap = (True, True)
+
+    def filled(self, fill: float, *, dropped: bool) -> None:
+        """Note how full the journal is (0 to 1), and whether its cap has just taken telemetry of this site."""
+        self._fill = fill
+        if dropped:
+            self._dropping = (True, False)
+        elif self._dropping[0] and fill < FULL_AT:
+            self._dropping = (False, False)
+
     def people_in_an_unknown_journal(self) -> HealthReported | None:
         """Return the gap of a new journal on a site with people inside, to be told before the plan that says so; once."""
         if self._gap[0] is not None:
@@ -84,6 +104,15 @@ class Health:
     def journal(self, now: float, *, fails: bool) -> None:
         """Note how the last commit ended; after a failure the next is due in a moment."""
         self._failing, self._retry_at = fails, now + RETRY_S
+
+    @property
+    def journal_fails(self) -> bool:
+        """True while the last commit did not come about."""
+        return self._failing
+
+    def store_behind_s(self, now: float) -> float:
+        """Return how long the oldest frame has waited for the telemetry store."""
+        return 0.0 if self._waiting_since is None else max(0.0, now - self._waiting_since)
 
     # -- what it tells
 
@@ -129,6 +158,9 @@ class Health:
         off = self._wall_off_s
         yield ("CLOCK_UNTRUSTED", "clock"), (None if off is None else abs(off) > UNTRUSTED_S, False)
         yield ("JOURNAL_GAP", "journal"), self._gap
+        yield ("JOURNAL_GAP", "telemetry"), self._dropping
+        full = self._fill >= FULL_AT
+        yield ("STORE_LAGGING", "journal"), (full, full)
         yield ("JOURNAL_FAILING", "journal"), (self._failing, False)
 
     def _changes(self, now: float) -> Iterator[HealthReported]:

@@ -1,66 +1,80 @@
 """One site inside a gateway process: engine, journal, and what goes out to its devices.
 
-Order of every step: decode, judge, sound, commit, then acknowledge and act. A restart replays the journal into a fresh
-engine; effects (a hello asked for, a grant written) belong to live steps only.
-
-While the journal cannot be written, judging and sounding go on (`trust.md` X14): what was judged is kept in order until it can
-be committed, and until then nothing is acknowledged to anybody and no effect takes place.
+Order of every step: decode, judge, sound (here), commit (the pipeline, all sites in one), then acknowledge and act. A restart
+takes up the newest snapshot and replays what the journal holds behind it; effects (a hello asked for, a grant written)
+belong to live steps only.
 """
 
-import sqlite3
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
+import msgspec
 import structlog
 
 from gateway.health import Health
-from gateway.ingest import Ingest, Verify
-from gateway.journal import Journal
+from gateway.ingest import Ingest, Verify, Waiting
+from gateway.journal import Entry, Journal
 from gateway.picture import site_state
 from gateway.ports import LocalOutput
 from manway.codec_ble import LogOp, LogRequest, encode_log_request
-from manway.codec_mqtt import DeviceCommand, DeviceState, SiteState, encode
+from manway.codec_mqtt import DeviceCommand, SiteState, encode
 from manway.commands import AnyCommand, GreetLock, WriteGrant
 from manway.engine import Engine
-from manway.events import Event
+from manway.errors import SnapshotUnusable
+from manway.events import AlarmRaised, Event
 from manway.inputs import (
     AnyInput,
     CommandReceived,
     FrameHeld,
     FrameReceived,
-    HealthReported,
     HelloReceived,
+    InputRejected,
     LockReported,
     LogReceived,
     PlanReceived,
 )
 from manway.limits import LimitProfile, Timings
 from manway.permit import OPEN
-from manway.runtime.ports import Bus, Message, Run
+from manway.runtime.ports import Bus, Message
 from manway.topics import Address, device_topic
 
 _log = structlog.get_logger("host")
 _HELLO = b"\x01"
 _REBIRTH_EVERY_S = 10.0
+_KEEP_S = 600.0  # telemetry for that long after an alarm goes last when the journal is full (`pipeline.md` §6)
+_REPLAYED_AT_ONCE = 1_000  # batches whose events are committed together: a restart is not a fsync a batch
+_pack = msgspec.msgpack.Encoder()
+T = TypeVar("T")
+# What a live step carries out once it is committed; a replay of the same inputs does nothing of it.
+_ACTING = (CommandReceived, LockReported, LogReceived)
 
 
-class _Step(NamedTuple):
-    """What one step must write: its inputs, what followed from them, births that are new, and its time."""
+class Acts(NamedTuple):
+    """What may be carried out once a step is committed: inputs that ask for something, devices whose birth is not known."""
 
-    inputs: list[AnyInput]
-    events: list[Event]
-    births: dict[str, DeviceState]
-    at: float
+    asked: list[AnyInput]
+    without_birth: set[str]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What a snapshot holds: the engine's memory and the ingest's."""
+
+    engine: bytes
+    ingest: Waiting
+
+
+_kept = msgspec.msgpack.Decoder(Kept)
 
 
 class SiteHost:
-    """Engine and journal of one site, with the effects its events ask for."""
+    """Engine of one site, what its journal must write of it, and the effects its events ask for."""
 
     def __init__(
         self,
         site: str,
-        folder: Path,
+        journal: Journal,
         *,
         limits: LimitProfile,
         timings: Timings,
@@ -69,68 +83,117 @@ class SiteHost:
         output: LocalOutput,
         began: float = 0.0,
     ) -> None:
-        """Open the journal; `began` is when this process did, Unix seconds."""
-        self.site = site
-        self.journal = Journal(folder / f"{site}.db")
+        """Watch a site over an open journal; `began` is when this process did, Unix seconds."""
+        self.site, self.jid = site, journal.jid(site)
         self.engine = Engine(site, limits, timings)
-        self.health = Health(began, journal_damaged=self.journal.damaged)
+        self.health = Health(began, journal_damaged=journal.damaged)
+        self.seq = 0  # the newest event in the journal
+        self.stirred = True  # something happened that a page should show at once
         self.changed = True
-        self.seq = 0
-        self._births = self.journal.births()
-        self._ingest = Ingest(site, dict(self._births), verify, plan_key)
+        self._journal = journal
+        self._rules = (limits, timings)
+        self._ingest = Ingest(site, journal.births(site), verify, plan_key)
         self._output = output
         self._asked_birth: dict[str, float] = {}
-        self._owed: list[_Step] = []  # judged, and not yet in the journal
+        self._asked: list[AnyInput] = []
+        self._rejected: list[AnyInput] = []
+        self._keep_until = -math.inf
+        self._frames_without_birth: set[str] = set()
 
     def restore(self) -> None:
-        """Replay the journal: afterwards the engine equals the one that was never interrupted."""
-        for at, inputs in self.journal.replay():
-            self.journal.commit([], self.engine.receive(inputs, at), {}, at)
-            for item in inputs:
-                if isinstance(item, FrameHeld):
-                    self._ingest.held[item.device].append(item.payload)
-                elif isinstance(item, FrameReceived):
-                    # Without it the backlog of the outage would pass for live air of a device whose clock is slow.
-                    frame = item.frame
-                    self._ingest.clock_behind(frame.device, frame.boot, frame.received_at - frame.ts / 1000)
-                elif isinstance(item, CommandReceived) and isinstance(item.command, GreetLock):
-                    self._ingest.greeting[item.command.lock] = item.command.id  # its hello may come only now
-                elif isinstance(item, HelloReceived):
-                    self._ingest.greeting.pop(item.lock, None)
+        """Take up the newest usable snapshot and what the journal holds behind it: the engine that was never interrupted."""
+        after = self._thaw()
+        for numbered in batched(self._journal.replay(self.site, after), _REPLAYED_AT_ONCE):
+            again = list[Entry]()
+            for _, at, inputs in numbered:
+                events = self.engine.receive(inputs, at)
+                self._remember(inputs)
+                if events:
+                    again.append(Entry(self.site, at, [], events))
+            if again:
+                self._journal.commit(again)
         self._ingest.drop_read(self.engine.site)
         self._know_plan()
         self.health.known(self.engine.site.health.values())
-        self.seq = self.journal.last_seq()
+        self.seq = self._journal.last_seq(self.site)
 
-    @property
-    def durable(self) -> bool:
-        """True while everything that was judged stands in the journal: only then may anybody be acknowledged."""
-        return not self._owed
+    def _thaw(self) -> int:
+        """Return the number of the input that the snapshot in use stands behind, 0 without one."""
+        kept = self._journal.newest_snapshot(self.site)
+        if kept is None:
+            return 0
+        number, _, body = kept
+        try:
+            memory = _kept.decode(body)
+            self.engine = Engine.restored(memory.engine, self.site, *self._rules)
+        except (msgspec.DecodeError, SnapshotUnusable) as error:
+            _log.error("snapshot not usable", site=self.site, reason=str(error))
+            self.health.forgotten()
+            return 0
+        self._ingest.resume(memory.ingest)
+        return number
+
+    def _remember(self, inputs: Sequence[AnyInput]) -> None:
+        """Let the ingest know what it knew when these inputs were new."""
+        for item in inputs:
+            if isinstance(item, FrameHeld):
+                self._ingest.held[item.device].append(item.payload)
+            elif isinstance(item, FrameReceived):
+                # Without it the backlog of the outage would pass for live air of a device whose clock is slow.
+                frame = item.frame
+                self._ingest.clock_behind(frame.device, frame.boot, frame.received_at - frame.ts / 1000)
+            elif isinstance(item, CommandReceived) and isinstance(item.command, GreetLock):
+                self._ingest.greeting[item.command.lock] = item.command.id  # its hello may come only now
+            elif isinstance(item, HelloReceived):
+                self._ingest.greeting.pop(item.lock, None)
+
+    def place_of(self, device: str) -> tuple[str, str]:
+        """Return the space a device works in now and the permit that holds it, empty where there is none."""
+        watch = self.engine.site.instruments.get(device)
+        space = watch.space if watch else "unknown"
+        permit = self.engine.site.permit_of(space)
+        return space, permit.id if permit else ""
+
+    def snapshot(self) -> bytes:
+        """Return everything this site knows; good behind the input that was committed last."""
+        return _pack.encode(Kept(self.engine.snapshot(), self._ingest.waiting()))
 
     def next_deadline(self) -> float | None:
         """Return when engine or health want to look again, Unix seconds."""
         return min((at for at in (self.engine.next_deadline(), self.health.next_deadline()) if at is not None), default=None)
 
-    def of_itself(self, now: float) -> list[HealthReported]:
-        """Return the inputs that are no messages: what the gateway now has to say of itself."""
+    @property
+    def watched(self) -> bool:
+        """True while people may work here, and somebody looks at how they breathe."""
         site = self.engine.site
-        if site.plan is not None and all(space.occupancy.known for space in site.spaces.values()):
-            self.health.counted()
-        return self.health.reports(now)
+        return any(s.occupancy.inside for s in site.spaces.values()) or any(
+            permit.state in OPEN for permit in (site.plan.permits if site.plan else ())
+        )
 
-    async def take(self, messages: Sequence[tuple[Address, Message]], now: float, bus: Bus, run: Run) -> None:
-        """Judge, sound, commit and act on what arrived in one batch; on return everything is durable, or `durable` is False."""
-        read = [x for address, message in messages for x in self._ingest.take(address, message, now)]
+    def of_itself(self, now: float) -> list[AnyInput]:
+        """Return the inputs that are no messages: what the gateway now has to say of itself."""
+        if self.health.gap:
+            site = self.engine.site
+            if site.plan is not None and all(space.occupancy.known for space in site.spaces.values()):
+                self.health.counted()
+        rejected, self._rejected = self._rejected, []
+        return [*self.health.reports(now), *rejected]
+
+    def take(self, messages: Sequence[tuple[Address, Message]], now: float) -> Entry | None:
+        """Judge and sound what arrived; return what must be committed before anybody is acknowledged."""
+        ingest = self._ingest
+        read = [x for address, message in messages for x in ingest.take(address, message, now)]
+        if ingest.held:
+            without = {address.device for address, _ in messages if address.name == "gas" and ingest.held.get(address.device)}
+            self._frames_without_birth |= without
         inputs = [*self.of_itself(now), *self._gap_before(read), *read]
-        await self._step(inputs, self.engine.receive(inputs, now), now, run)
-        await self._ask_births(messages, now, bus)
-        for item in inputs if self.durable else ():
-            await self._act(item, bus)
+        self._asked += [item for item in read if isinstance(item, _ACTING)]
+        return self._entry(inputs, self.engine.receive(inputs, now), now)
 
-    async def advance(self, now: float, run: Run) -> None:
-        """Run the deadlines that have passed."""
-        inputs: list[AnyInput] = [*self.of_itself(now)]
-        await self._step(inputs, self.engine.receive(inputs, now), now, run)
+    def advance(self, now: float) -> Entry | None:
+        """Run the deadlines that have passed; as `take`."""
+        inputs: list[AnyInput] = self.of_itself(now)
+        return self._entry(inputs, self.engine.receive(inputs, now), now)
 
     def _gap_before(self, inputs: Sequence[AnyInput]) -> list[AnyInput]:
         """Say that a journal was lost where the first plan a new one is given has people inside; in one commit with it."""
@@ -142,43 +205,43 @@ class SiteHost:
 
     def picture(self, gateway: str) -> SiteState:
         """Return the whole picture as the api and the pages get it."""
-        return site_state(self.engine, gateway=gateway, jid=self.journal.jid, event=self.seq)
+        return site_state(self.engine, gateway=gateway, jid=self.jid, event=self.seq)
 
-    async def _step(self, inputs: list[AnyInput], events: list[Event], now: float, run: Run) -> None:
+    def _entry(self, inputs: list[AnyInput], events: list[Event], now: float) -> Entry | None:
         for event in events:
             self._output.show(event)
-        births = {d: b for d, b in self._ingest.births.items() if self._births.get(d) != b}
-        self._births |= births
-        if inputs or events or births:
-            self._owed.append(_Step(inputs, events, births, now))
-            self.changed = True
+        births = self._ingest.new_births()
+        if not inputs and not events and not births:
+            return None
+        self.changed = True
+        self.stirred = self.stirred or bool(events)
         self._know_plan()
-        await self._commit(now, run)
-
-    async def _commit(self, now: float, run: Run) -> None:
-        """Write what is owed, oldest first; a disk that is full leaves it owed."""
-        while self._owed:
-            step = self._owed[0]
-            try:
-                self.seq = await run(lambda step=step: self.journal.commit(*step))  # type: ignore[misc]
-            except sqlite3.OperationalError as error:
-                _log.error("journal not written", site=self.site, reason=str(error), owed=len(self._owed))
-                self.health.journal(now, fails=True)
-                return
-            self._owed.pop(0)
-        self.health.journal(now, fails=False)
+        if any(isinstance(event, AlarmRaised) for event in events):
+            self._keep_until = now + _KEEP_S
+        return Entry(self.site, now, inputs, events, births, keep=now <= self._keep_until)
 
     def _know_plan(self) -> None:
         if self.engine.site.plan is not None:
             self._ingest.know(self.engine.site.plan)
 
-    async def _ask_births(self, messages: Sequence[tuple[Address, Message]], now: float, bus: Bus) -> None:
-        """Ask a device whose birth is not known to say it again, at most every 10 s."""
-        for address, _ in messages:
-            device = address.device
-            if address.name != "gas" or not self._ingest.held.get(device):
-                continue
-            if now - self._asked_birth.get(device, 0.0) >= _REBIRTH_EVERY_S:
+    def reject(self, item: InputRejected) -> None:
+        """Take a frame that the store refused for ever into the next step: it is said, as any other message that is refused."""
+        self._rejected.append(item)
+
+    def acts(self) -> Acts | None:
+        """Return, once, what the steps since the last call ask for when they are committed; None for nothing."""
+        if not self._asked and not self._frames_without_birth:
+            return None
+        acts = Acts(self._asked, self._frames_without_birth)
+        self._asked, self._frames_without_birth = [], set()
+        return acts
+
+    async def act(self, acts: Acts, now: float, bus: Bus) -> None:
+        """Carry out what committed steps ask for; a device whose birth is not known is asked for it again every 10 s."""
+        for item in acts.asked:
+            await self._act(item, bus)
+        for device in acts.without_birth:
+            if now - self._asked_birth.get(device, -math.inf) >= _REBIRTH_EVERY_S:
                 self._asked_birth[device] = now
                 command = DeviceCommand(f"{device}-{int(now)}", int(now) + 30, "rebirth")
                 await bus.publish(device_topic(self.site, device, "cmd"), encode(command))
@@ -213,3 +276,10 @@ class SiteHost:
         if watch is not None and newest > watch.log_seq:
             request = encode_log_request(LogRequest(LogOp.REPORT, watch.log_seq + 1))
             await bus.publish(device_topic(self.site, lock, "down/logctl"), request)
+
+
+def batched(items: Iterable[T], most: int) -> Iterator[list[T]]:
+    """Yield items in runs of at most `most`."""
+    them = iter(items)
+    while some := list(islice(them, most)):
+        yield some

@@ -3,8 +3,10 @@
 from collections import defaultdict
 from collections.abc import Callable
 
+import msgspec
+
 from manway import codec_ble
-from manway.codec_mqtt import DeviceState, GasFrames, SignedPlan, decode, decode_command, frames_of
+from manway.codec_mqtt import DeviceState, GasFrames, SignedPlan, decode, decode_command, decode_gas, frames_of
 from manway.cose import Envelope
 from manway.entities import Lock, Plan
 from manway.errors import DecodeRejected
@@ -27,10 +29,17 @@ from manway.topics import Address
 
 Verify = Callable[[bytes, bytes, bytes], bool]  # public key, signed bytes, signature
 MOST_HELD = 600  # ten minutes of a device whose birth does not come
-_U32_END = 1 << 32
-_MS_END = 1 << 53  # no clock of a device comes near; beyond it neither a float nor the journal's integers can hold it
 _MAY_BE_RETAINED = ("state", "up/state", "api/plan")
 _REFUSALS = (b"\xff", b"\xfe")
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """What an ingest knows beside the births: what a snapshot of a site keeps of it. Fields as those of `Ingest`."""
+
+    held: dict[str, list[bytes]]
+    greeting: dict[str, str]
+    before: dict[str, DeviceState]
+    behind: dict[str, tuple[int, float]]
 
 
 class Ingest:
@@ -40,15 +49,36 @@ class Ingest:
         self.births = births
         self.held: dict[str, list[bytes]] = defaultdict(list)
         self.greeting: dict[str, str] = {}  # lock -> the GreetLock command that waits for its hello
+        self._new: dict[str, DeviceState] = {}  # births the journal has not been given yet
         self._before: dict[str, DeviceState] = {}  # the birth before: its last frames may come behind the next one
         self._site, self._verify, self._plan_key = site, verify, plan_key
+        self._applied: Plan | None = None
         self._locks: dict[str, Lock] = {}
         self._units: dict[str, dict[str, str]] = {}
+        self._fits: dict[str, DeviceState] = {}  # births whose units are known to be the plan's
         self._behind: dict[str, tuple[int, float]] = {}  # device -> boot, least delay seen: its clock's own error
         self._rejected = 0
 
+    def waiting(self) -> Waiting:
+        """Return what `resume` takes back after a restart."""
+        held = {device: list(payloads) for device, payloads in self.held.items() if payloads}
+        return Waiting(held, dict(self.greeting), dict(self._before), dict(self._behind))
+
+    def resume(self, known: Waiting) -> None:
+        """Go on from a snapshot."""
+        self.held.update(known.held)
+        self.greeting, self._before, self._behind = dict(known.greeting), dict(known.before), dict(known.behind)
+
+    def new_births(self) -> dict[str, DeviceState]:
+        """Return the births that came since the last call."""
+        new, self._new = self._new, {}
+        return new
+
     def know(self, plan: Plan) -> None:
         """Take the locks of an applied plan: their keys are what hellos and results must verify under."""
+        if plan is self._applied:
+            return
+        self._applied, self._fits = plan, {}
         self._locks = {lock.device: lock for lock in plan.locks}
         self._units = {instrument.device: instrument.channels for instrument in plan.instruments}
 
@@ -59,10 +89,14 @@ class Ingest:
             messages = [(p, decode(p, GasFrames, device)) for p in payloads]
             waiting = [(p, m) for p, m in messages if self._birth(device, m.b) is None]  # a birth was journaled with its frames
             self.held[device] = [p for p, m in waiting if watch is None or not watch.ledger.has(m.b, m.s)]
+        for device in [device for device, payloads in self.held.items() if not payloads]:
+            del self.held[device]
 
     def take(self, address: Address, message: Message, now: float) -> list[AnyInput]:
         """Return the inputs of one message; bytes that cannot be taken become `InputRejected`."""
         try:
+            if address.name == "gas" and not message.retained:  # as nearly every message is
+                return self._gas(address.device, message.payload, now)
             return self._decode(address, message, now)
         except DecodeRejected as error:
             return [self._reject(address.device or message.topic, message.payload, error.reason, now)]
@@ -78,8 +112,6 @@ class Ingest:
         if message.retained and address.name not in _MAY_BE_RETAINED:
             raise DecodeRejected(message.topic, "a retained copy is never fresh")
         match address.name:
-            case "gas":
-                return self._gas(device, payload, now)
             case "state":
                 self._know_birth(device, decode(payload, DeviceState, device))
                 return self._release(device, now)
@@ -100,13 +132,19 @@ class Ingest:
 
     def _birth(self, device: str, boot: int) -> DeviceState | None:
         """Return a device's birth of this boot, if it is the newest or the one before."""
-        return next((x for x in (self.births.get(device), self._before.get(device)) if x is not None and x.b == boot), None)
+        for births in (self.births, self._before):
+            birth = births.get(device)
+            if birth is not None and birth.b == boot:
+                return birth
+        return None
 
     def _know_birth(self, device: str, birth: DeviceState) -> None:
         was = self.births.get(device)
+        if was == birth:
+            return
         if was is not None and was.b != birth.b:
             self._before[device] = was
-        self.births[device] = birth
+        self.births[device] = self._new[device] = birth
 
     def _release(self, device: str, now: float) -> list[AnyInput]:
         """Read the held frames that the newest birth explains; one that cannot be read takes none of the others with it."""
@@ -126,10 +164,10 @@ class Ingest:
         return inputs
 
     def _gas(self, device: str, payload: bytes, now: float) -> list[AnyInput]:
-        message = decode(payload, GasFrames, device)
-        if not 0 <= message.b < _U32_END or any(abs(ms) >= _MS_END for ms in (message.t, *message.dt)):
-            raise DecodeRejected(device, "boot, clock or offsets out of range")
-        birth = self._birth(device, message.b)
+        message = decode_gas(payload, device)
+        birth = self.births.get(device)
+        if birth is None or birth.b != message.b:
+            birth = self._birth(device, message.b)
         if birth is None:
             if len(self.held[device]) >= MOST_HELD:
                 raise DecodeRejected(device, "no birth of this boot is known")
@@ -138,22 +176,27 @@ class Ingest:
         return self._frames(message, birth, device, now)
 
     def _frames(self, message: GasFrames, birth: DeviceState, device: str, now: float) -> list[AnyInput]:
-        planned = self._units.get(device, {})
-        if wrong := [name for name, unit in planned.items() if name in birth.ch and birth.ch[name].unit != unit]:
-            raise DecodeRejected(device, f"{wrong[0]} comes in {birth.ch[wrong[0]].unit}, the plan says {planned[wrong[0]]}")
+        if self._fits.get(device) is not birth:
+            self._require_units(device, birth)
         newest_ms = message.t + (message.dt[-1] if message.dt else 0)
         behind = self.clock_behind(device, message.b, now - newest_ms / 1000 if message.t else 0.0)
         return [FrameReceived(frame) for frame in frames_of(message, birth, device, now, clock_behind_s=behind)]
+
+    def _require_units(self, device: str, birth: DeviceState) -> None:
+        planned = self._units.get(device, {})
+        if wrong := [name for name, unit in planned.items() if name in birth.ch and birth.ch[name].unit != unit]:
+            raise DecodeRejected(device, f"{wrong[0]} comes in {birth.ch[wrong[0]].unit}, the plan says {planned[wrong[0]]}")
+        self._fits[device] = birth
 
     def clock_behind(self, device: str, boot: int, delay_s: float) -> float:
         """Learn from one frame's delay, and return how far behind the device's clock itself must be, in seconds.
 
         The least delay of a boot is its clock's error; what a frame is late beyond it, it has spent waiting somewhere.
         """
-        known_boot, least = self._behind.get(device, (boot, delay_s))
-        least = min(least, delay_s) if known_boot == boot else delay_s
-        self._behind[device] = (boot, least)
-        return max(0.0, least)
+        known = self._behind.get(device)
+        if known is None or known[0] != boot or delay_s < known[1]:
+            known = self._behind[device] = (boot, delay_s)
+        return max(0.0, known[1])
 
     def _lock(self, device: str) -> Lock:
         lock = self._locks.get(device)

@@ -1,38 +1,47 @@
-"""The journal of one site: what the engine was given, in order, and what it concluded; one SQLite file, one writer.
+"""The journal of a gateway: what its engines were given, in order, and what they concluded; one SQLite file, one writer.
 
-A device is acknowledged only after `commit` has returned. Inputs are kept so that a restart replays them into an equal
-engine; events carry derived ids, so a replay inserts nothing twice. `jid` names this journal: a new file is a new stream.
+A device is acknowledged only after `commit` has returned. Inputs are kept so that a restart replays them into an equal engine;
+events carry derived ids, so a replay inserts nothing twice. `jid` names a site's stream in this file: a new file is a new one.
+Over its cap the oldest telemetry goes and is told of, never an event; a full disk refuses what it cannot hold.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
+import structlog
 
-from manway.codec_mqtt import DeviceState, decode_event, encode
-from manway.events import AnyEvent, Event
+from gateway.journal_reader import stored_after
+from gateway.journal_room import BALLAST, REMADE_AT, RESERVE, Ballast, Cap, Gap, bound_log, give_back, prune, sink_cursor
+from gateway.journal_rows import Entry, Work
+from gateway.journal_schema import lock_file, open_file, refuse_sqlite
+from manway.codec_mqtt import DeviceState
+from manway.events import TelemetryDropped
+from manway.ids import derived_id
 from manway.inputs import AnyInput
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS input(
-  id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, n INT NOT NULL, body BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS event(
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, at REAL NOT NULL, body BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS cursor(sink TEXT PRIMARY KEY, at INT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS birth(device TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS meta(k TEXT PRIMARY KEY, v TEXT NOT NULL) STRICT;
-INSERT OR IGNORE INTO meta VALUES ('jid', lower(hex(randomblob(8))));
-"""
-# Not ON CONFLICT DO NOTHING: that uses up a sequence number for every event it ignores, and the uplink counts without gaps.
-_ADD_EVENT = "INSERT INTO event(id, at, body) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM event WHERE id = ?)"
-_FULL = 2  # PRAGMA synchronous: FULL; anything less loses acknowledged rows at power loss
+__all__ = ["PRUNED", "Entry", "Gap", "Journal"]
 
-_ASIDE = ".damaged-"
+_log = structlog.get_logger("journal")
+PRUNED = 2000  # (choice) rows a call: some milliseconds of the thread that commits
+_REPLAYED = 256  # (choice) entries read at a time
+_RESERVE_SHARE = 4  # (choice) a small cap keeps at most a quarter for events alone
 
-_inputs = msgspec.msgpack.Decoder(list[AnyInput])
+_NEWEST_INPUTS = (
+    "SELECT site, max(id) FROM (SELECT site, id FROM input UNION ALL SELECT site, input FROM snapshot) GROUP BY site"
+)
+_NEWEST_TIME = """
+SELECT max(ifnull((SELECT at FROM input ORDER BY id DESC LIMIT 1), 0),
+  ifnull((SELECT at FROM event ORDER BY n DESC LIMIT 1), 0))"""
+_KEEP_TWO = """
+DELETE FROM snapshot WHERE site = ?1 AND id NOT IN (SELECT id FROM snapshot WHERE site = ?1 ORDER BY id DESC LIMIT 2)"""
+
+_MOVE = "INSERT INTO cursor VALUES (?, ?) ON CONFLICT(sink) DO UPDATE SET at = max(at, excluded.at)"
+
 _births = msgspec.json.Decoder(DeviceState)
-_pack = msgspec.msgpack.Encoder()
 
 
 class Journal:
@@ -42,111 +51,208 @@ class Journal:
     until the first input stands in the new one.
     """
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not _sound(path):
-            _set_aside(path)
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("PRAGMA journal_size_limit=4194304")
-        self._db.executescript(_SCHEMA)
-        if self._one("PRAGMA synchronous") != _FULL:
-            raise sqlite3.OperationalError("the journal needs synchronous=FULL")
-        self.jid = str(self._one("SELECT v FROM meta WHERE k='jid'"))
-        empty = self._one("SELECT 1 FROM input LIMIT 1") is None
-        self.damaged = empty and next(path.parent.glob(f"{path.name}{_ASIDE}*"), None) is not None
+    def __init__(
+        self,
+        path: Path,
+        *,
+        cap_bytes: int,
+        reserve_bytes: int = RESERVE,
+        ballast_bytes: int = BALLAST,
+        remade_at_bytes: int = REMADE_AT,
+        software: str = "",
+    ) -> None:
+        """Open a file that may grow to `cap_bytes`, the last `reserve_bytes` of them for events alone.
 
-    def commit(self, inputs: Sequence[AnyInput], events: Sequence[Event], births: dict[str, DeviceState], at: float) -> int:
-        """Store one batch durably, in one transaction and one sync; return the newest event's sequence number.
+        `ballast_bytes` stand beside it for the day the disk is full, and again once `remade_at_bytes` of the disk are free.
+        `software` is the version that snapshots are marked with.
 
-        `inputs` are what the engine was given at `at`, `events` what it concluded, `births` those that are new.
+        Raises:
+            sqlite3.OperationalError: another process writes it, or it is of another version of Manway.
+            sqlite3.NotSupportedError: this SQLite is too old, or was withdrawn.
         """
-        self._db.execute("BEGIN IMMEDIATE")
+        refuse_sqlite(sqlite3.sqlite_version_info)
+        self._lock = lock_file(path)
+        ballast = path.with_name(f"{path.name}.ballast")
         try:
-            if inputs:
-                row = (at, len(inputs), _pack.encode(list(inputs)))
-                self._db.execute("INSERT INTO input(at, n, body) VALUES (?, ?, ?)", row)
-            rows = [(e.id, e.at, encode(e), e.id) for e in events]
-            self._db.executemany(_ADD_EVENT, rows)
-            self._db.executemany("REPLACE INTO birth VALUES (?, ?)", [(d, encode(b)) for d, b in births.items()])
-            self._db.execute("COMMIT")
+            self._db, self.damaged = _opened(path, ballast)
         except BaseException:
-            if self._db.in_transaction:  # a full disk may have rolled it back already
-                self._db.execute("ROLLBACK")
+            self._lock.close()
             raise
-        return self.last_seq()
+        bound_log(self._db, ballast_bytes)
+        self._ballast = Ballast(ballast, ballast_bytes, remade_at_bytes)
+        self._cap = Cap(self._db, cap_bytes, min(reserve_bytes, cap_bytes // _RESERVE_SHARE))
+        self._jids: dict[str, str] = dict(self._db.execute("SELECT site, jid FROM stream"))
+        self._seqs: dict[str, int] = dict(self._db.execute("SELECT site, max(seq) FROM event GROUP BY site"))
+        self._inputs: dict[str, int] = dict(self._db.execute(_NEWEST_INPUTS))
+        self._now = float(self._db.execute(_NEWEST_TIME).fetchone()[0])
+        self._dropped: list[Gap] = []
+        self._software = software
 
-    def replay(self) -> Iterator[tuple[float, list[AnyInput]]]:
-        """Yield every stored batch with the time the engine was given."""
-        for at, body in self._db.execute("SELECT at, body FROM input ORDER BY id"):
-            yield at, _inputs.decode(body)
+    # -- what the engines were given and concluded
 
-    def inputs_after(self, number: int, most: int) -> list[tuple[int, list[AnyInput]]]:
-        """Return up to `most` batches behind an input number, each with its own number."""
-        rows = self._db.execute("SELECT id, body FROM input WHERE id > ? ORDER BY id LIMIT ?", (number, most))
-        return [(number, _inputs.decode(body)) for number, body in rows]
+    def commit(self, entries: Sequence[Entry]) -> dict[str, int]:
+        """Store the entries of one step durably, in one transaction and one sync; return each site's newest event number.
 
-    def waiting_since(self, number: int) -> float | None:
-        """Return the time of the oldest input behind a number, Unix seconds, None when there is none."""
-        at = self._db.execute("SELECT at FROM input WHERE id > ? ORDER BY id LIMIT 1", (number,)).fetchone()
-        return None if at is None else float(at[0])
+        Raises:
+            sqlite3.OperationalError: the disk is full or fails; nothing of it is stored.
+        """
+        work = Work(self._db, dict(self._seqs), dict(self._inputs))
+        now = max((self._now, *(entry.at for entry in entries)))
+        with self._writing():
+            for entry in entries:
+                work.add(entry)
+            gaps = self._cap.cut()
+            work.add_events([self._told(gap, now) for gap in gaps])
+        self._seqs, self._inputs, self._now = work.seqs, work.inputs, now
+        self.damaged = self.damaged and not work.inputs
+        if gaps:
+            self._dropped += gaps
+            _log.warning("telemetry dropped", frames=sum(gap.frames for gap in gaps), sites=len({gap.site for gap in gaps}))
+        return {site: self.last_seq(site) for site in [*(entry.site for entry in entries), *(gap.site for gap in gaps)]}
 
-    def events_after(self, seq: int, most: int) -> list[tuple[int, AnyEvent]]:
-        """Return up to `most` events behind a sequence number, each with its own."""
-        rows = self._db.execute("SELECT seq, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (seq, most))
-        return [(seq, decode_event(body)) for seq, body in rows]
+    def replay(self, site: str, after: int = 0) -> Iterator[tuple[int, float, list[AnyInput]]]:
+        """Yield what a site was given behind an input number: the number, the time its engine was given, the inputs."""
+        while entries := stored_after(self._db, after, _REPLAYED, site):
+            for number, _, at, inputs in entries:
+                yield number, at, inputs
+            after = entries[-1].number
 
-    def births(self) -> dict[str, DeviceState]:
-        """Return the newest birth of every device."""
-        return {device: _births.decode(body) for device, body in self._db.execute("SELECT device, body FROM birth")}
+    def births(self, site: str) -> dict[str, DeviceState]:
+        """Return the newest birth of every device of a site."""
+        rows = self._db.execute("SELECT device, body FROM birth WHERE site = ?", (site,))
+        return {device: _births.decode(body) for device, body in rows}
+
+    def jid(self, site: str) -> str:
+        """Return the name of a site's stream in this file, 16 hex digits, drawn when it is first asked for."""
+        if site not in self._jids:
+            with self._writing():
+                self._db.execute("INSERT INTO stream VALUES (?, lower(hex(randomblob(8))))", (site,))
+            self._jids = dict(self._db.execute("SELECT site, jid FROM stream"))
+        return self._jids[site]
+
+    def last_seq(self, site: str) -> int:
+        """Return the number of a site's newest event, 0 before the first."""
+        return self._seqs.get(site, 0)
+
+    def last_input(self, site: str) -> int:
+        """Return the number of a site's newest input, 0 before the first."""
+        return self._inputs.get(site, 0)
+
+    # -- snapshots
+
+    def keep_snapshot(self, site: str, number: int, at: float, body: bytes) -> None:
+        """Keep an engine as it is behind an input number, and the one before; older ones go."""
+        row = (site, number, at, self._software, sha256(body).digest(), body)
+        with self._writing():
+            self._db.execute("INSERT INTO snapshot(site, input, at, software, sha256, body) VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._db.execute(_KEEP_TWO, (site,))
+
+    def newest_snapshot(self, site: str) -> tuple[int, float, bytes] | None:
+        """Return input number, time and body of the newest snapshot of a site that is whole."""
+        sql = "SELECT input, at, body, sha256 FROM snapshot WHERE site = ? ORDER BY id DESC"
+        for number, at, body, digest in self._db.execute(sql, (site,)).fetchall():
+            if sha256(body).digest() == digest:
+                return number, at, body
+            _log.error("snapshot damaged", site=site, input=number)
+        return None
+
+    # -- sinks
 
     def cursor(self, sink: str) -> int:
-        """Return how far a sink has come."""
-        return int(self._one("SELECT at FROM cursor WHERE sink=?", sink) or 0)
+        """Return how far a sink has come: "store" by input, "store.event" by place in the file, "uplink/{site}" by event."""
+        return sink_cursor(self._db, sink)
 
     def move_cursor(self, sink: str, to: int) -> None:
-        """Note that a sink's store said yes up to here; never back."""
-        self._db.execute(
-            "INSERT INTO cursor VALUES (?, ?) ON CONFLICT(sink) DO UPDATE SET at = max(at, excluded.at)", (sink, to)
-        )
+        """Note that a sink's store said yes up to here; never back.
 
-    def last_seq(self) -> int:
-        """Return the newest event's sequence number."""
-        return int(self._one("SELECT max(seq) FROM event") or 0)
+        Raises:
+            sqlite3.OperationalError: the disk is full or fails; the sink will be given the same again.
+        """
+        self.move_cursors({sink: to})
+
+    def move_cursors(self, to: Mapping[str, int]) -> None:
+        """Move several cursors in one transaction; as `move_cursor`."""
+        with self._writing():
+            self._db.executemany(_MOVE, to.items())
+
+    def bury(self, sink: str, line: bytes, error: str) -> None:
+        """Keep a line that a sink's store will never take, with the store's own words."""
+        with self._writing():
+            self._db.execute("INSERT INTO dead(sink, at, line, error) VALUES (?, ?, ?, ?)", (sink, self._now, line, error))
+
+    # -- room
+
+    def dropped(self) -> list[Gap]:
+        """Return what the cap took since the last call."""
+        gaps, self._dropped = self._dropped, []
+        return gaps
+
+    def prune(self) -> int:
+        """Delete what nobody needs any more, a bounded piece a call, and return how many rows went; call again while some do.
+
+        An input goes once the store and the older of its site's two snapshots have passed it; an event a week after the uplink
+        passed it, when the store has it too and no replay would make it again.
+
+        Raises:
+            sqlite3.OperationalError: the disk fails, or is full and its ballast was taken by somebody else.
+        """
+        with self._transaction():
+            gone = prune(self._db, self._now, PRUNED)
+        give_back(self._db, self._ballast)
+        return gone
+
+    @property
+    def fill(self) -> float:
+        """The share of the cap that is used, 0 to 1; at 1 telemetry goes."""
+        return self._cap.fill
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and let another process have it."""
         self._db.close()
+        self._lock.close()
 
-    def _one(self, sql: str, *args: str) -> int | str | None:
-        row = self._db.execute(sql, args).fetchone()
-        return None if row is None else row[0]
+    def _told(self, gap: Gap, now: float) -> TelemetryDropped:
+        key = derived_id(gap.site, "TelemetryDropped", gap.first, repr(gap.start), gap.frames)
+        return TelemetryDropped(
+            id=key, at=now, site=gap.site, first=gap.first, last=gap.last, start=gap.start, end=gap.end, frames=gap.frames
+        )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction of what must be kept; refused while the disk has been full and has too little room yet."""
+        if not self._ballast.regain():
+            raise sqlite3.OperationalError(self._ballast.refusal())
+        with self._transaction():
+            yield
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # a full disk may have rolled it back already
+                self._db.execute("ROLLBACK")
+            self._cap.undo()
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                self._give_up_ballast()
+            raise
+
+    def _give_up_ballast(self) -> None:
+        self._ballast.give_up()
+        with suppress(sqlite3.OperationalError):  # what stands in the log is safe there too
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _log.error("disk full, ballast given up", free=self._ballast.free())
 
 
-def _sound(path: Path) -> bool:
-    """Say whether SQLite finds every page of a file in order.
-
-    Raises:
-        sqlite3.OperationalError: it cannot be read at all, which says nothing about what stands in it.
-    """
-    # Read-only: it neither folds the log of a crash into a damaged file nor throws it away.
-    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=1.0)
+def _opened(path: Path, ballast: Path) -> tuple[sqlite3.Connection, bool]:
+    """Open the file; where SQLite itself cannot, and the ballast stands, once more with the room of the ballast."""
     try:
-        return [row[0] for row in db.execute("PRAGMA quick_check(1)")] == ["ok"]
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError:
-        return False
-    finally:
-        db.close()
-
-
-def _set_aside(path: Path) -> None:
-    """Rename a damaged file, and what SQLite keeps beside it, so that the three still belong together."""
-    taken = {other.name for other in path.parent.glob(f"{path.name}{_ASIDE}*")}
-    number = next(n for n in range(1, len(taken) + 2) if f"{path.name}{_ASIDE}{n}" not in taken)
-    for part in ("-wal", "-shm", ""):  # the file itself last: a death in between is found damaged again
-        beside = path.with_name(path.name + part)
-        if beside.exists():
-            beside.rename(path.with_name(f"{path.name}{_ASIDE}{number}{part}"))
+        return open_file(path)
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) is None or not ballast.exists():
+            raise
+        _log.warning("journal not opened, ballast given up", file=str(path), reason=str(error))
+        ballast.unlink()
+        return open_file(path)

@@ -1,6 +1,7 @@
 """The engine's picture of a site as one message: what the pages show, with every value beside its status and age."""
 
 from manway import people
+from manway.alarm import Alarm
 from manway.codec_mqtt import AlarmNow, InstrumentNow, LockNow, ReadingNow, SiteState, SpaceNow
 from manway.countdown import countdown
 from manway.engine import Engine
@@ -46,7 +47,7 @@ def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteSta
                 priority=int(a.priority),
                 since=a.since,
                 count=a.count,
-                value=a.value,
+                value=_value(site, a),
                 limit=a.limit,
                 unit=a.unit,
                 clause=a.clause,
@@ -61,6 +62,16 @@ def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteSta
             if a.open
         ],
     )
+
+
+def _value(site: Site, alarm: Alarm) -> float | None:
+    """Return what an alarm's channel reads now; the alarm itself keeps the number it was last judged by."""
+    device, _, gas = alarm.object.partition("/")
+    watch = site.instruments.get(device)
+    if alarm.holds is not True or watch is None or gas not in watch.rows or watch.space != alarm.space:
+        return alarm.value
+    now = site.gas.at(watch.rows[gas]).value
+    return alarm.value if now is None else now
 
 
 def _instrument(watch: InstrumentWatch, channels: dict[str, Channel]) -> InstrumentNow:
@@ -86,6 +97,7 @@ def _instrument(watch: InstrumentWatch, channels: dict[str, Channel]) -> Instrum
         missing=watch.ledger.missing_count,
         state=watch.state.value,
         poisoned=watch.poisoned,
+        late=watch.ledger.late,
     )
 
 

@@ -1,62 +1,232 @@
-"""Frames of one journal to the telemetry store; the store is never in the way of an acknowledgement."""
+"""Frames of the journal to the telemetry store, with lock reports and events beside them for whoever looks at curves.
 
+One sink serves all sites of the process, on a thread of its own: the store is never in the way of an acknowledgement. It reads
+the journal in order, hands the store what it read, and keeps as its cursor how far the store is durable; after a crash it hands
+over again what lies behind, which changes nothing that is stored. A store that is away is asked again, later and later; what
+waits for it stays in the journal.
+"""
+
+import asyncio
+import contextlib
+import random
 import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
+import msgspec
 import structlog
 
-from gateway.host import SiteHost
-from manway.entities import Frame
+from gateway.journal_reader import JournalReader, Stored
+from gateway.sink_places import Place, Places
 from manway.errors import StoreUnavailable
-from manway.inputs import FrameReceived
+from manway.ids import derived_id
+from manway.inputs import FrameReceived, InputRejected, LockReported, PlanReceived
+from manway.measurements import event_line, lock_line
 from manway.runtime.ports import Run
-from manway.runtime.telemetry import StoredFrame, TelemetryStore
+from manway.runtime.telemetry import Dead, StoredFrame, TelemetryStore
 
 _log = structlog.get_logger("store")
-_BATCHES = 500
-_RETRY_S = 2.0
+_ENTRIES = 200  # (choice) a look: a second of a city, twenty minutes of an idle site
+_EVENTS = 1000  # (choice) a look
+_BEATS = 600  # (choice) ten minutes of heartbeats wait for a store that is away; older ones tell nothing
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0  # `pipeline.md` §8.2
+_JITTER = 0.2  # (choice) of a wait: a hundred gateways do not all come back at once
+_LEAVE_S = 2.0  # (choice) of the five seconds a process has to end
+_SHOWN = 64  # bytes of a refused row, as of any other refused message
+_END = float("inf")
+
+
+class Buried(NamedTuple):
+    """What the store will never take, for `Journal.bury`: the row or line itself, and the store's words."""
+
+    line: bytes
+    error: str
+
+
+class Drained(NamedTuple):
+    """What a look at the store came to.
+
+    `waiting_since` is when the oldest input that the store has not taken was received (Unix s), None when none waits.
+    `cursors` are to be kept now (`Journal.move_cursors`), after `buried` (`Journal.bury`) and `rejected` (site, input of its
+    engine) are: a crash between them repeats, and loses nothing. `more` asks for the next look at once.
+    """
+
+    waiting_since: float | None
+    cursors: dict[str, int]
+    more: bool
+    buried: Sequence[Buried] = ()
+    rejected: Sequence[tuple[str, InputRejected]] = ()
+
+
+class _Block(NamedTuple):
+    """What one look took from the journal: as it is handed over, and again until the store has taken it."""
+
+    mark: int
+    at: float
+    rows: list[StoredFrame]
+    sites: list[str]
+    lines: list[bytes]
+    full: bool
 
 
 class StoreSink:
-    """One cursor behind the journal; moves only after the store said yes."""
+    """Two cursors behind the journal, of inputs and of events; each moves only as far as the store is durable.
 
-    def __init__(self, host: SiteHost, store: TelemetryStore) -> None:
-        self._host, self._store = host, store
-        self._cursor = host.journal.cursor("store")
+    Args:
+        cursor: `Journal.cursor("store")`.
+        reader: the journal's, for the thread that `drain` is given and no other.
+        store: where rows and lines go; a store that keeps readings alone takes the lines for nothing.
+        place: says where a frame belongs whose site's plan was not read yet: the engine's present, as (space, permit).
+        event_cursor: `Journal.cursor("store.event")`.
+        jitter: draws a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        cursor: int,
+        reader: JournalReader,
+        store: TelemetryStore,
+        place: Place,
+        *,
+        event_cursor: int = 0,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._reader, self._store, self._places, self._jitter = reader, store, Places(place), jitter
+        self._read = self._kept = cursor
+        self._event_read = self._event_kept = event_cursor
+        self._block: _Block | None = None
+        self._beats: deque[bytes] = deque(maxlen=_BEATS)
+        self._buried: list[Buried] = []
+        self._rejected: list[tuple[str, InputRejected]] = []
+        self._reached = 0.0  # how far the journal was read, Unix s: the store's idea of now
+        self._away = False
+        self._tries = 0
         self._wait_until = 0.0
 
-    async def drain(self, now: float, run_journal: Run, run_store: Run) -> None:
-        """Store what is new; while the store is away, keep it and try again later."""
-        await self._say_lag(run_journal)
-        if now < self._wait_until:
-            return
-        behind, journal = self._cursor, self._host.journal
-        batches = await run_journal(lambda: journal.inputs_after(behind, _BATCHES))
-        if not batches:
-            return
-        rows = [self._placed(item.frame) for _, inputs in batches for item in inputs if isinstance(item, FrameReceived)]
-        try:
-            dead = await run_store(lambda: self._store.write(rows))
-        except StoreUnavailable as error:
-            self._wait_until = now + (error.retry_after_s or _RETRY_S)
-            _log.warning("store unavailable", site=self._host.site, reason=error.reason)
-            return
-        for row in dead:
-            _log.error("row refused by the store", device=row.row.frame.device, seq=row.row.frame.seq, reason=row.reason)
-        self._cursor = batches[-1][0]
-        try:
-            await run_journal(lambda: journal.move_cursor("store", batches[-1][0]))
-        except sqlite3.OperationalError as error:  # a full disk; what is then stored again is there once
-            _log.error("cursor not kept", site=self._host.site, reason=str(error))
-        await self._say_lag(run_journal)
+    def beat(self, line: bytes) -> None:
+        """Take a heartbeat, a `gateway_line`, for the next look; old ones are forgotten while the store is away."""
+        self._beats.append(line)
 
-    async def _say_lag(self, run_journal: Run) -> None:
-        """Tell before and after the store was asked: one that neither takes nor refuses is behind too."""
-        behind, journal = self._cursor, self._host.journal
-        self._host.health.stored(await run_journal(lambda: journal.waiting_since(behind)))
+    async def drain(self, now: float, run: Run) -> Drained:
+        """Hand over what is new, on the thread of `run`; while the store is away, keep it and try again later."""
+        more = False
+        if now >= self._wait_until:
+            try:
+                more = await run(lambda: self._hand_over(now))
+                self._away, self._tries = False, 0
+            except StoreUnavailable as error:
+                self._wait(now, error.retry_after_s)
+                _log.warning("store unavailable", reason=error.reason, seconds=round(self._wait_until - now, 1))
+            except sqlite3.Error as error:
+                self._wait(now, None)
+                _log.error("journal not read for the store", reason=str(error))
+        return await run(lambda: self._drained(more=more))
 
-    def _placed(self, frame: Frame) -> StoredFrame:
-        site = self._host.engine.site
-        watch = site.instruments.get(frame.device)
-        space = watch.space if watch else "unknown"
-        permit = site.permit_of(space)
-        return StoredFrame(frame, space, permit.id if permit else "")
+    async def leave(self, run: Run) -> Drained:
+        """Have the store write what it holds, at the end of the process: what it cannot is handed over at the next start."""
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                with contextlib.suppress(StoreUnavailable):
+                    await run(lambda: self._store.settle(_END))
+                return await run(lambda: self._drained(more=False))
+        except TimeoutError:  # its thread waits for a server that says nothing; `TelemetryStore.close` ends that
+            _log.warning("store did not answer at the end")
+            return Drained(None, {}, more=False)
+
+    # -- on the store's thread
+
+    def _hand_over(self, now: float) -> bool:
+        again = self._block is not None
+        self._store.settle(self._reached)  # what it could not write last time comes before more is read
+        block = self._block = self._block or self._next(now)
+        if self._beats:
+            beats = [*self._beats]
+            self._bury((dead.line, dead.reason) for dead in self._store.annotate(beats))
+            for _ in beats:
+                self._beats.popleft()
+        if block.lines:
+            self._bury((dead.line, dead.reason) for dead in self._store.annotate(block.lines))
+            block.lines.clear()
+        self._refuse(block, self._store.write(block.rows, block.mark))
+        self._read, self._reached, self._block = block.mark, max(self._reached, block.at), None
+        events_wait = self._hand_over_events()
+        self._store.settle(self._reached)
+        return block.full or events_wait or again
+
+    def _next(self, now: float) -> _Block:
+        entries = self._reader.inputs_after(self._read, _ENTRIES)
+        full = 2 * len(entries) >= _ENTRIES  # an entry is one row of the journal, or two
+        # While it catches up, time is the journal's: else a minute of the backlog would be over before it was read.
+        block = _Block(entries[-1].number if entries else self._read, entries[-1].at if full else now, [], [], [], full)
+        for entry in entries:
+            self._sort(entry, block)
+        return block
+
+    def _sort(self, entry: Stored, block: _Block) -> None:
+        """Put the inputs of one entry where they go; what is neither reading nor lock report goes nowhere."""
+        site, of, take = entry.site, self._places.of, block.rows.append
+        for place, item in enumerate(entry.inputs):
+            if type(item) is FrameReceived:
+                take(StoredFrame(item.frame, *of(site, item.frame)))
+            elif isinstance(item, PlanReceived):
+                self._places.learn(site, item.plan, entry.at)
+            elif isinstance(item, LockReported) and not item.retained:
+                space = self._places.of_lock(site, item.lock)
+                try:
+                    block.lines.append(lock_line(item.lock, item.state, space=space, at=entry.at, place=place))
+                except ValueError as error:
+                    self._bury([(msgspec.json.encode(item), str(error))])
+        block.sites.extend([site] * (len(block.rows) - len(block.sites)))
+
+    def _hand_over_events(self) -> bool:
+        events = self._reader.all_events_after(self._event_read, _EVENTS)
+        lines = []
+        for number, event in events:
+            try:
+                lines.append(event_line(event, seq=number))
+            except ValueError as error:
+                self._bury([(msgspec.json.encode(event), str(error))])
+        if lines:
+            self._bury((dead.line, dead.reason) for dead in self._store.annotate(lines))
+        if events:
+            self._event_read = events[-1][0]
+        return len(events) == _EVENTS
+
+    def _drained(self, *, more: bool) -> Drained:
+        cursors = {}
+        with contextlib.suppress(StoreUnavailable):  # closed: what is not known to be durable is not
+            if (durable := self._store.durable()) > self._kept:
+                cursors["store"] = self._kept = durable
+        if self._event_read > self._event_kept:
+            cursors["store.event"] = self._event_kept = self._event_read
+        buried, self._buried = self._buried, []
+        rejected, self._rejected = self._rejected, []
+        # What the store holds in memory has arrived, unless it cannot get rid of it.
+        since = self._reader.waiting_since(self._kept if self._away else self._read)
+        return Drained(since, cursors, more, buried, rejected)
+
+    # -- what is refused, what is away
+
+    def _bury(self, dead: Iterable[tuple[bytes, str]]) -> None:
+        for line, error in dead:
+            self._buried.append(Buried(line, error))
+            _log.error("line refused by the store", reason=error)
+
+    def _refuse(self, block: _Block, dead: Sequence[Dead]) -> None:
+        """Keep rows that the store will never take aside, and say so to the site they are of."""
+        sites = {id(row): site for site, row in zip(block.sites, block.rows, strict=True)} if dead else {}
+        for refused in dead:
+            frame, line = refused.row.frame, msgspec.json.encode(refused.row)
+            _log.error("row refused by the store", device=frame.device, seq=frame.seq, reason=refused.reason)
+            self._buried.append(Buried(line, refused.reason))
+            key = derived_id("store", sites[id(refused.row)], frame.device, frame.boot, frame.seq)
+            told = InputRejected(key, f"store/{frame.device}", refused.reason, line[:_SHOWN].decode("ascii", "replace"))
+            self._rejected.append((sites[id(refused.row)], told))
+
+    def _wait(self, now: float, asked_s: float | None) -> None:
+        """Wait as long as the store asked for, else 1, 2, 4 … 30 s, and a little longer each time by chance."""
+        own = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**self._tries) * (1.0 + _JITTER * self._jitter())
+        self._tries = min(self._tries + 1, 10)
+        self._away = True
+        self._wait_until = now + (own if asked_s is None else asked_s)

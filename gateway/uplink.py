@@ -1,22 +1,28 @@
-"""Events of one journal to the api, strictly in order; only the api's own word after its commit moves the cursor."""
+"""Events of one site to the api, strictly in order; only the api's own word after its commit moves the cursor."""
 
-from gateway.journal import Journal
+from gateway.journal_reader import JournalReader
 from manway.codec_mqtt import Acknowledgement, EventBatch, encode
 from manway.runtime.ports import Bus, Run
 from manway.topics import root
 
 MOST_EVENTS = 100
 MOST_BYTES = 50_000  # a batch must stay below the 60,000 B of the wire, envelope included
+MOST_AHEAD = 8  # batches without an answer, `pipeline.md` §7 (choice)
+AGAIN_EVERY_S = 1.0  # (choice)
 RESEND_AFTER_S = (2.0, 4.0, 8.0, 16.0, 30.0)
 
 
 class Uplink:
     """Sends what lies behind the cursor and waits for the acknowledgement; silence means: send again, less often."""
 
-    def __init__(self, site: str, gateway: str, journal: Journal) -> None:
-        self._topic, self._gateway, self._journal = f"{root(site)}gw/event", gateway, journal
-        self._cursor = journal.cursor("uplink")
-        self._sent_to, self._tries = self._cursor, 0
+    def __init__(self, site: str, gateway: str, jid: str, cursor: int, reader: JournalReader) -> None:
+        """Send the events of a site's stream `jid` from behind `cursor`, as `reader` has them."""
+        self.site, self.sink = site, f"uplink/{site}"
+        self._topic, self._gateway, self._jid, self._reader = f"{root(site)}gw/event", gateway, jid, reader
+        self._cursor = self._kept = cursor
+        self._sent_to, self._tries = cursor, 0
+        self._ends: list[int] = []  # of the batches without an answer, the oldest first
+        self._again_at = 0.0
         self._waiting_since: float | None = None  # for the oldest event without an answer; None: not yet
 
     @property
@@ -24,36 +30,63 @@ class Uplink:
         """The newest event the api has committed."""
         return self._cursor
 
-    async def acknowledge(self, ack: Acknowledgement, run: Run) -> None:
-        """Take the api's word; for another journal, or of events that do not exist, it means nothing."""
-        if ack.jid != self._journal.jid or not 0 <= ack.seq <= await run(self._journal.last_seq):
+    def moved(self) -> int | None:
+        """Return how far the journal should note that the api has come, None when it knows."""
+        if self._cursor <= self._kept:
+            return None
+        self._kept = self._cursor
+        return self._kept
+
+    def acknowledge(self, ack: Acknowledgement, newest: int, now: float) -> None:
+        """Take the api's word; for another journal, or of events beyond the `newest`, it means nothing."""
+        if ack.jid != self._jid or not 0 <= ack.seq <= newest:
             return
         if ack.seq > self._cursor:
             self._cursor, self._sent_to, self._tries = ack.seq, max(self._sent_to, ack.seq), 0
+            self._ends = [end for end in self._ends if end > ack.seq]
             self._waiting_since = None
-            await run(lambda: self._journal.move_cursor("uplink", ack.seq))
         elif ack.seq < self._cursor:
             # The api's records were restored or lost: it tells us from where it needs them again.
             self._cursor = self._sent_to = ack.seq
+            self._ends.clear()
             self._waiting_since = None
+        elif self._sent_to > self._cursor and now >= self._again_at:
+            # It stands where it stood and misses what is under way: it was away, or a batch was lost. Once a second at most,
+            # because it says so for every batch behind the gap.
+            self._sent_to, self._again_at = self._cursor, now + AGAIN_EVERY_S
+            self._ends.clear()
+            self._waiting_since = now
+
+    def wants(self, now: float, newest: int) -> bool:
+        """Say whether `send` has anything to do: something new up to `newest`, or an answer that is overdue."""
+        if self._sent_to > self._cursor:
+            overdue = self._waiting_since is None or now - self._waiting_since >= self._wait_s
+            return overdue or (self._sent_to < newest and len(self._ends) < MOST_AHEAD)
+        return self._sent_to < newest
 
     async def send(self, now: float, bus: Bus, run: Run) -> None:
-        """Send what is new, or again what stayed without an answer too long."""
-        wait = RESEND_AFTER_S[min(self._tries, len(RESEND_AFTER_S) - 1)]
+        """Send what is new, or again what stayed without an answer too long; at most `MOST_AHEAD` batches."""
         if self._waiting_since is None:
             self._waiting_since = now
         # Not since the last sending: on a busy site something new goes out before any wait has passed.
-        if self._sent_to > self._cursor and now - self._waiting_since >= wait:
+        if self._sent_to > self._cursor and now - self._waiting_since >= self._wait_s:
             self._sent_to, self._tries, self._waiting_since = self._cursor, self._tries + 1, now
-        behind = self._sent_to
-        events = await run(lambda: self._journal.events_after(behind, MOST_EVENTS))
-        if not events or not bus.connected:
-            return
-        payload = encode(EventBatch(self._gateway, self._journal.jid, events[0][0], [e for _, e in events]))
-        while len(payload) > MOST_BYTES and len(events) > 1:
-            events = events[: len(events) // 2]
-            payload = encode(EventBatch(self._gateway, self._journal.jid, events[0][0], [e for _, e in events]))
-        await bus.publish(self._topic, payload)
-        if behind == self._cursor:
-            self._waiting_since = now
-        self._sent_to = max(events[-1][0], self._cursor)
+            self._ends.clear()
+        while len(self._ends) < MOST_AHEAD and bus.connected:
+            behind = self._sent_to
+            events = await run(lambda behind=behind: self._reader.events_after(self.site, behind, MOST_EVENTS))  # type: ignore[misc]
+            if not events or self._sent_to != behind:  # or the api asked for older ones meanwhile
+                return
+            payload = encode(EventBatch(self._gateway, self._jid, events[0][0], [e for _, e in events]))
+            while len(payload) > MOST_BYTES and len(events) > 1:
+                events = events[: len(events) // 2]
+                payload = encode(EventBatch(self._gateway, self._jid, events[0][0], [e for _, e in events]))
+            await bus.publish(self._topic, payload)
+            if behind == self._cursor:
+                self._waiting_since = now
+            self._sent_to = max(events[-1][0], self._cursor)
+            self._ends.append(self._sent_to)
+
+    @property
+    def _wait_s(self) -> float:
+        return RESEND_AFTER_S[min(self._tries, len(RESEND_AFTER_S) - 1)]

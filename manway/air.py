@@ -4,7 +4,6 @@ A round names no instrument twice, so that the arrays judge it in one go and sti
 clean and steady: only the spaces in which something is loud are looked at again.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,7 +19,8 @@ from manway.step import Step
 
 # A channel that its frame does not name says nothing: unknown, never the number it had before.
 _MISSING = Reading(Status.INVALID)
-_OK, _NAN = CODES[Status.OK], math.nan
+_OK = CODES[Status.OK]
+_BACKING = tuple(BACKING)  # looked through by identity: hashing an enum takes longer, and every frame asks
 FAN_RUNNING_A = 0.5  # (choice) below this current a fan's motor is not turning
 SOUR_PPM, SOUR_S, POISON_PPM = 50.0, 60.0, 200.0  # `domain.md` §7.1 [MSA]
 _QUIET = (Status.OK, Status.WARMUP)
@@ -41,12 +41,18 @@ def rounds(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
 
 def breathe(step: Step, frames: Sequence[Frame]) -> list[str]:
     """Take one round of frames; return the spaces in which something must be judged now."""
-    heard = [(watch, frame) for frame in frames if (watch := _count(step, frame)) is not None]
-    loud = dict.fromkeys(watch.space for watch, _ in heard if watch.troubled or watch.lost or watch.ledger.gaps)
+    heard, loud = list[tuple[InstrumentWatch, Frame]](), dict[str, None]()
+    for frame in frames:
+        watch = _count(step, frame)
+        if watch is not None:
+            heard.append((watch, frame))
+            if watch.troubled or watch.lost or watch.ledger.gaps:
+                loud[watch.space] = None
     other, noticed = _read(step, heard)
-    loud |= dict.fromkeys(watch.space for watch in noticed)
+    for watch in noticed:
+        loud[watch.space] = None
     for watch, frame in heard:
-        if watch.device in other or watch.state not in BACKING:
+        if watch.state not in _BACKING or (other and watch.device in other):
             _show(step, watch)
         if watch.troubled:
             _recover(step, watch, frame)
@@ -57,24 +63,33 @@ def breathe(step: Step, frames: Sequence[Frame]) -> list[str]:
 
 def _read(step: Step, heard: Sequence[tuple[InstrumentWatch, Frame]]) -> tuple[set[str], list[InstrumentWatch]]:
     """Let the rows judge every gas of a round; return whose statuses are others than before, and who must be looked at."""
-    owner: list[InstrumentWatch] = []
-    rows, values, status, at = list[int](), list[float](), list[int](), list[float]()
+    rows, values, ends = list[int](), list[float | None](), list[int]()
+    faults = list[tuple[int, int]]()  # place, code
     for watch, frame in heard:
-        readings, received = frame.readings, frame.received_at
-        for gas, row in watch.rows.items():
-            reading = readings.get(gas, _MISSING)
-            owner.append(watch)
-            rows.append(row)
-            values.append(_NAN if reading.value is None else reading.value)
-            status.append(_OK if reading.status is Status.OK else CODES[reading.status])
-            at.append(received)
+        readings = frame.readings
+        read = [readings[gas].value if gas in readings else None for gas in watch.rows]
+        if None in read:
+            codes = (CODES[readings.get(gas, _MISSING).status] for gas in watch.rows)
+            faults += [(place, code) for place, code in enumerate(codes, len(values)) if code != _OK]
+        values += read
+        rows += watch.rows.values()
+        ends.append(len(rows))
     if not rows:
         return set(), []
-    taken = step.site.gas.take(np.array(rows), np.array(values), np.array(status, np.int8), np.array(at))
-    other, noticed = (np.flatnonzero(flags) for flags in taken)
+    status = np.zeros(len(rows), np.int8)
+    for place, code in faults:
+        status[place] = code
+    numbers = np.array(values, np.float64)  # None becomes NaN
+    at = np.repeat(np.array([frame.received_at for _, frame in heard]), np.diff(ends, prepend=0))
+    taken = step.site.gas.take(np.array(rows), numbers, status, at)
+    other, noticed = (np.flatnonzero(flags).tolist() for flags in taken)
+    if not noticed:  # whatever has another status is noticed too
+        return set(), []
+    owner = [heard[i][0] for i in np.searchsorted(ends, noticed, side="right")]
+    changed = dict(zip(noticed, owner, strict=True))
     for i in other:
-        _say_fault(step, owner[i], rows[i])
-    return {owner[i].device for i in other}, [owner[i] for i in noticed]
+        _say_fault(step, changed[i], rows[i])
+    return {changed[i].device for i in other}, owner
 
 
 def bind(step: Step, instrument: Instrument) -> None:
@@ -121,8 +136,10 @@ def _count(step: Step, frame: Frame) -> InstrumentWatch | None:
     was_boot = ledger.boot
     if frame.replayed and was_boot not in (None, frame.boot):
         ledger.received += 1  # of another boot, told late: stored, and no reason to take the live one for left
+        ledger.late += 1
         return None
     new = ledger.take(frame.boot, frame.seq, step.now)
+    ledger.late += new and frame.replayed
     if was_boot not in (None, ledger.boot):
         step.emit(DeviceRestarted, frame.device, frame.boot, device=frame.device, boot=frame.boot)
         # Its numbers count again after its warm-up; what was over its range backs no grant before its bump test (§4.5, §7.1).
@@ -147,34 +164,36 @@ def _bound(step: Step, watch: InstrumentWatch) -> bool:
     return bool(watch.known.worn_by) or (permit is not None and watch.device in permit.instruments)
 
 
-def _sour(watch: InstrumentWatch, frame: Frame) -> None:
+def _sour(watch: InstrumentWatch, h2s: Reading, at: float) -> None:
     """Remember that H2S may have poisoned the combustible sensor: > 200 ppm, or > 50 ppm for a minute [MSA]."""
-    reading = frame.readings.get("H2S")
-    if reading is None or watch.known.channels.get("H2S") != "ppm" or "LEL" not in watch.rows:
+    if watch.known.channels.get("H2S") != "ppm" or "LEL" not in watch.rows:
         return
-    if reading.status is Status.OVER:  # beyond its range is beyond 200 ppm
+    if h2s.status is Status.OVER:  # beyond its range is beyond 200 ppm
         watch.poisoned = True
-    if reading.value is None:
+    if h2s.value is None:
         return
-    if reading.value <= SOUR_PPM:
+    if h2s.value <= SOUR_PPM:
         watch.sour_since = None
         return
-    watch.sour_since = frame.received_at if watch.sour_since is None else watch.sour_since
-    if reading.value > POISON_PPM or frame.received_at - watch.sour_since >= SOUR_S:
+    watch.sour_since = at if watch.sour_since is None else watch.sour_since
+    if h2s.value > POISON_PPM or at - watch.sour_since >= SOUR_S:
         watch.poisoned = True
 
 
 def _beside(step: Step, watch: InstrumentWatch, frame: Frame) -> bool:
     """Take what a frame says beside gas: the fan, how its wearer is, what people breathe; return whether it is loud."""
-    space, loud = step.site.spaces.get(watch.space), False
-    _sour(watch, frame)
-    current = frame.readings.get("fan_a")  # a channel the frame does not name says nothing, whatever it said before
+    readings, space, was_poisoned = frame.readings, step.site.spaces.get(watch.space), watch.poisoned
+    h2s = readings.get("H2S")
+    if h2s is not None and (watch.sour_since is not None or h2s.value is None or h2s.value > SOUR_PPM):
+        _sour(watch, h2s, frame.received_at)
+    current = readings.get("fan_a")  # a channel the frame does not name says nothing, whatever it said before
     on = None if current is None or current.value is None else current.value >= FAN_RUNNING_A
-    loud, watch.fan_on = on is not watch.fan_on, on
+    loud, watch.fan_on = on is not watch.fan_on or watch.poisoned is not was_poisoned, on
     if space is None:
         return loud
-    space.fan_seen = space.fan_seen or (watch.fan_on is True and step.site.permit_of(space.id) is not None)
-    wearer = frame.readings.get("wearer_state")
+    if on and not space.fan_seen:
+        space.fan_seen = step.site.permit_of(space.id) is not None
+    wearer = readings.get("wearer_state")
     if wearer is not None and wearer.value is not None:
         loud = people.worn(step, watch, int(wearer.value)) or loud
     if space.occupancy.inside:

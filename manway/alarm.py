@@ -353,6 +353,26 @@ class Alarm(msgspec.Struct):
         self.unit, self.clause = condition.unit, condition.clause
 
 
+class Alarms(dict[tuple[str, str, str], Alarm]):
+    """The alarms of a site by (kind, object, space), found by their space as fast in a city as in a yard."""
+
+    def __init__(self, alarms: Iterable[Alarm] = ()) -> None:
+        super().__init__()
+        self._of: dict[str, list[Alarm]] = {}
+        for alarm in alarms:
+            self.add(alarm)
+
+    def add(self, alarm: Alarm) -> Alarm:
+        """Take an alarm that is not known yet, and return it."""
+        self[alarm.kind, alarm.object, alarm.space] = alarm
+        self._of.setdefault(alarm.space, []).append(alarm)
+        return alarm
+
+    def of(self, space: str) -> list[Alarm]:
+        """Return the alarms of a space, open or not, the oldest first; "" is the site itself."""
+        return self._of.get(space, [])
+
+
 def said_better(kind: str, obj: str, alarms: Iterable[Alarm]) -> bool:
     """Say whether an alarm that is on, of the same device, makes this one needless (`AlarmKind.suppressed_by`)."""
     better = CATALOGUE[kind].suppressed_by

@@ -4,13 +4,13 @@ The columnar `GasFrames` becomes one `Frame` per row. A value is null exactly wh
 because a thousand instruments repeat them every second; what each means stands beside it.
 """
 
-import math
-from typing import TypeVar, cast
+import zlib
+from typing import Annotated, TypeVar, cast
 
 import msgspec
 
 from manway.commands import AnyCommand, WriteGrant
-from manway.entities import Frame, Reading
+from manway.entities import Frame, Plan, Reading
 from manway.errors import DecodeRejected
 from manway.events import AnyEvent
 from manway.ids import GrantKind, Status
@@ -20,7 +20,14 @@ REPLAY_AFTER_S = 30.0
 # What a sensor can physically say; anything outside is a broken wire format, not a reading.
 _RANGE = {"O2": (-5.0, 100.0), "LEL": (-10.0, 150.0), "fan_a": (0.0, 100.0), "battery_percent": (0.0, 100.0)}
 _RANGE_TOXIC_PPM = (-100.0, 100_000.0)
-_U32_END = 1 << 32  # boot and sequence are 32 bits on every wire; rows are counted from 1
+_OK = Status.OK
+U32_MAX = (1 << 32) - 1
+U32 = Annotated[int, msgspec.Meta(ge=0, le=U32_MAX)]  # boot and sequence are 32 bits on every wire
+# No clock of a device comes near; beyond it neither a float nor the journal's integers can hold it.
+Milliseconds = Annotated[int, msgspec.Meta(gt=-(1 << 53), lt=1 << 53)]
+# (choice) What a packed message may hold: a site of ten thousand spaces. Anything larger is no message but an attack.
+MOST_UNPACKED = 16 * 2**20
+_PACKED = b"\x78"  # how zlib's data begin, and JSON never does
 
 
 class ChannelBirth(msgspec.Struct, frozen=True):
@@ -34,7 +41,7 @@ class ChannelBirth(msgspec.Struct, frozen=True):
 class DeviceState(msgspec.Struct, frozen=True):
     """A device's birth, and with `online` false its will: the whole birth again, because the will replaces it."""
 
-    b: int  # boot id: random uint32 at power-up
+    b: U32  # boot id: random at power-up
     online: bool
     model: str
     fw: str
@@ -42,15 +49,15 @@ class DeviceState(msgspec.Struct, frozen=True):
     ch: dict[str, ChannelBirth] = {}
 
 
-class GasFrames(msgspec.Struct, frozen=True):
+class GasFrames(msgspec.Struct, frozen=True, gc=False):
     """K rows of one instrument, normally one; more only when it replays what it could not send."""
 
-    b: int  # boot id
-    s: int  # sequence number of row 0; rows are s, s+1, ...; counted per boot from 1
+    b: U32  # boot id
+    s: Annotated[int, msgspec.Meta(ge=1, le=U32_MAX)]  # sequence number of row 0; rows are s, s+1, ...; counted per boot
     u: int  # uptime at row 0, ms
     v: dict[str, list[float | None]]  # channel -> K values, in the birth's unit
-    t: int = 0  # wall clock at row 0, ms since 1970; 0 = no clock
-    dt: list[int] = []  # K offsets from row 0, ms; [] = one row
+    t: Milliseconds = 0  # wall clock at row 0, ms since 1970; 0 = no clock
+    dt: list[Milliseconds] = []  # K offsets from row 0, ms; [] = one row
     q: dict[str, list[str]] = {}  # channel -> K statuses; absent = ok
 
 
@@ -79,7 +86,10 @@ class Acknowledgement(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """A gateway's pulse: `boot` its start (Unix s), `s` counts, ages in seconds; `down` is its will."""
+    """A gateway's pulse: `boot` its start (Unix s), `s` counts, ages in seconds; `down` is its will.
+
+    `unsent` events the api has not committed, `fill` of the journal's cap (0 to 1), `lag_s` of the telemetry store.
+    """
 
     gw: str
     boot: int
@@ -87,6 +97,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     at: float
     engine_age_s: float = 0.0
     unsent: int = 0
+    fill: float = 0.0
+    lag_s: float = 0.0
     down: bool = False
 
 
@@ -122,6 +134,7 @@ class InstrumentNow(msgspec.Struct, frozen=True):
     missing: int
     state: str = "ready"
     poisoned: bool = False
+    late: int = 0
 
 
 class LockNow(msgspec.Struct, frozen=True):
@@ -198,7 +211,7 @@ class SiteState(msgspec.Struct, frozen=True):
 
 
 class SignedPlan(msgspec.Struct, frozen=True):
-    """A plan's exact bytes with the Ed25519 signature over them: verify first, then decode."""
+    """A plan as `pack_plan` made it, with the Ed25519 signature over those very bytes: verify first, then decode."""
 
     kid: str
     body: bytes
@@ -208,6 +221,7 @@ class SignedPlan(msgspec.Struct, frozen=True):
 T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
 _decoders: dict[object, msgspec.json.Decoder[object]] = {}
+_gas = msgspec.json.Decoder(GasFrames)
 _commands = msgspec.json.Decoder(AnyCommand)
 _events = msgspec.json.Decoder(AnyEvent)
 
@@ -217,19 +231,39 @@ def encode(message: object) -> bytes:
     return _encoder.encode(message)
 
 
+def pack_plan(plan: Plan) -> bytes:
+    """Return a plan's bytes, small enough for one message up to some thousand spaces; `decode` reads them."""
+    return zlib.compress(encode(plan), 1)
+
+
+def pack_state(state: SiteState) -> bytes:
+    """Return a picture's bytes, packed like a plan's."""
+    return zlib.compress(encode(state), 1)
+
+
 def decode(payload: bytes, kind: type[T], source: str) -> T:
-    """Return the Struct of a payload; `source` names the sender in the error.
+    """Return the Struct of a payload, packed or plain; `source` names the sender in the error.
 
     Raises:
-        DecodeRejected: malformed JSON, a missing field, a wrong type.
+        DecodeRejected: malformed JSON, a missing field, a wrong type; packed and damaged, or over `MOST_UNPACKED` bytes.
     """
-    decoder = _decoders.setdefault(kind, cast("msgspec.json.Decoder[object]", msgspec.json.Decoder(kind)))
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = cast("msgspec.json.Decoder[object]", msgspec.json.Decoder(kind))
     try:
-        return cast("T", decoder.decode(payload))
+        return cast("T", decoder.decode(payload if payload[:1] != _PACKED else _unpacked(payload, source)))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DecodeRejected(source, str(error)[:200]) from error
     except RecursionError as error:
         raise DecodeRejected(source, "nested too deeply") from error
+
+
+def decode_gas(payload: bytes, device: str) -> GasFrames:
+    """Return the message that nearly all messages are; as `decode`."""
+    try:
+        return _gas.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode(payload, GasFrames, device)  # packed, or it says what is wrong
 
 
 def decode_command(payload: bytes, source: str) -> AnyCommand:
@@ -267,35 +301,73 @@ def frames_of(
     """
     if message.b != birth.b:
         raise DecodeRejected(device, f"boot {message.b} has no birth")
-    rows = len(message.dt) or 1
-    if not 1 <= message.s <= _U32_END - rows:
-        raise DecodeRejected(device, f"rows {message.s} and {rows - 1} more are not counted from 1 in 32 bits")
-    columns = {channel: _column(message, birth, device, channel, rows) for channel in message.v}
-    frames = []
-    # Without a clock of its own the newest row is now, and the others are as much older as their offsets say.
+    late = (received_at - clock_behind_s - REPLAY_AFTER_S) * 1000
+    if len(message.dt) <= 1 and not message.q:  # as nearly every message is: one row, all well
+        readings = _row(message, birth, device)
+        ts = (message.t or int(received_at * 1000)) + (message.dt[0] if message.dt and message.t else 0)
+        return [Frame(device, message.b, message.s, ts, received_at, readings, ts < late)]
+    return _rows(message, birth, device, received_at, late)
+
+
+def _row(message: GasFrames, birth: DeviceState, device: str) -> dict[str, Reading]:
+    known, readings = birth.ch, {}
+    for channel, values in message.v.items():
+        if channel in known and len(values) == 1 and (value := values[0]) is not None:
+            low, high = _RANGE.get(channel, _RANGE_TOXIC_PPM)
+            if low <= value <= high:
+                readings[channel] = Reading(_OK, value)
+                continue
+        readings[channel] = _column(device, channel, values, birth, None, 1)[0]
+    return readings
+
+
+def _rows(message: GasFrames, birth: DeviceState, device: str, received_at: float, late: float) -> list[Frame]:
     offsets = message.dt or [0]
+    rows = len(offsets)
+    if message.s > U32_MAX + 1 - rows:
+        raise DecodeRejected(device, f"rows {message.s} and {rows - 1} more are not counted in 32 bits")
+    columns = {c: _column(device, c, values, birth, message.q.get(c), rows) for c, values in message.v.items()}
+    # Without a clock of its own the newest row is now, and the others are as much older as their offsets say.
     start = message.t or int(received_at * 1000) - offsets[-1]
-    for i in range(rows):
-        ts = start + offsets[i]
-        readings = {channel: column[i] for channel, column in columns.items()}
-        late = received_at - ts / 1000 - clock_behind_s > REPLAY_AFTER_S
-        frames.append(Frame(device, message.b, message.s + i, ts, received_at, readings, late))
-    return frames
+    return [
+        Frame(
+            device,
+            message.b,
+            message.s + i,
+            start + offset,
+            received_at,
+            {channel: column[i] for channel, column in columns.items()},
+            start + offset < late,
+        )
+        for i, offset in enumerate(offsets)
+    ]
 
 
-def _column(message: GasFrames, birth: DeviceState, device: str, channel: str, rows: int) -> list[Reading]:
-    values, statuses = message.v[channel], message.q.get(channel) or ["ok"] * rows
+def _column(
+    device: str, channel: str, values: list[float | None], birth: DeviceState, statuses: list[str] | None, rows: int
+) -> list[Reading]:
     if channel not in birth.ch:
         raise DecodeRejected(device, f"channel {channel[:16]} is not in the birth")
-    if len(values) != rows or len(statuses) != rows:
+    if len(values) != rows or (statuses and len(statuses) != rows):
         raise DecodeRejected(device, f"columns of unequal length: {channel}")
     low, high = _RANGE.get(channel, _RANGE_TOXIC_PPM)
-    readings = []
-    for value, status in zip(values, statuses, strict=True):
-        if value is not None and not (math.isfinite(value) and low <= value <= high):
+    for value in values:
+        if value is not None and not low <= value <= high:  # which is so for NaN and the infinities too
             raise DecodeRejected(device, f"{channel} {value} is not physical")
-        try:
-            readings.append(Reading(Status(status), value))
-        except ValueError as error:
-            raise DecodeRejected(device, f"{channel}: {error}") from error
-    return readings
+    try:
+        if not statuses:
+            return [Reading(_OK, value) for value in values]
+        return [Reading(Status(status), value) for value, status in zip(values, statuses, strict=True)]
+    except ValueError as error:
+        raise DecodeRejected(device, f"{channel}: {error}") from error
+
+
+def _unpacked(payload: bytes, source: str) -> bytes:
+    reader = zlib.decompressobj()
+    try:
+        plain = reader.decompress(payload, MOST_UNPACKED)
+    except zlib.error as error:
+        raise DecodeRejected(source, f"packed and damaged: {error}") from error
+    if not reader.eof:
+        raise DecodeRejected(source, "packed and cut short, or larger than any message")
+    return plain

@@ -65,7 +65,7 @@ class Engine:
     """One site's rules. Not safe for threads; the gateway's loop owns it."""
 
     def __init__(self, site: str, limits: LimitProfile, timings: Timings) -> None:
-        self.site = Site(site, limits, timings, GasRows(limits))
+        self.site = Site(site, limits, timings, GasRows(limits, timings.rising_s))
         self._step = Step(self.site)
         self._done: dict[str, tuple[float, bool]] = {}
         self._due: dict[str, float] = {}  # space -> when time alone may change something there
@@ -235,7 +235,9 @@ def feel(step: Step, condition: Condition) -> None:
     if alarm is None:
         if condition.holds is not True:
             return
-        alarm = site.alarms[key] = Alarm(site.id, condition.kind, condition.object, condition.space)
+        alarm = site.alarms.add(Alarm(site.id, condition.kind, condition.object, condition.space))
+    elif condition.holds is alarm.holds is False and not alarm.open and alarm.rises_at is None:
+        return  # gone since long, as most of what a space ever had
     around = Around(
         occupied=site.occupied(condition.space),
         suppressed=bool(CATALOGUE[condition.kind].suppressed_by)

@@ -10,8 +10,10 @@ import msgspec
 
 from manway.ids import GrantKind, Status
 
+_OK = Status.OK
 
-class Reading(msgspec.Struct, frozen=True):
+
+class Reading(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One channel at one instant. `value` is a finite number exactly when `status` is OK, else None.
 
     A fault is a status and never a number: `NaN > limit` is false and would clear an alarm.
@@ -21,13 +23,14 @@ class Reading(msgspec.Struct, frozen=True):
     value: float | None = None
 
     def __post_init__(self) -> None:
-        numeric = self.value is not None and math.isfinite(self.value)
-        if numeric != (self.status is Status.OK) or (not numeric and self.value is not None):
+        value = self.value
+        sound = value is None if self.status is not _OK else value is not None and -math.inf < value < math.inf
+        if not sound:
             message = f"a reading has a finite value exactly when it is ok: {self.status.value}, {self.value}"
             raise ValueError(message)
 
 
-class Frame(msgspec.Struct, frozen=True):
+class Frame(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The atomic record of one device at one instant: never split, never merged.
 
     `device` is the provisioned name; (`device`, `boot`, `seq`) is the identity. `ts` is milliseconds since 1970 by the

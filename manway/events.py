@@ -37,6 +37,19 @@ class FramesMissed(Event, frozen=True):
     last: int
 
 
+class TelemetryDropped(Event, frozen=True):
+    """Emitted exactly when a full journal gave up its oldest telemetry (never an event) before a store had taken it.
+
+    `first` to `last` are numbers of its inputs, `start` to `end` the Unix seconds they came in, `frames` how many they held.
+    """
+
+    first: int
+    last: int
+    start: float
+    end: float
+    frames: int
+
+
 class DeviceRestarted(Event, frozen=True):
     """Emitted exactly when a device's boot id changes."""
 
@@ -441,9 +454,10 @@ class GasTestRecorded(PermitEvent, frozen=True):
 
 
 ENGINE_EVENTS = (
-    MessageRejected | FramesMissed | DeviceRestarted | InstrumentFaulted | InstrumentLost | InstrumentRecovered
-    | LockLocked | LockUnlocked | EntranceOpened | EntranceClosed | LockForced | UnlockUnconfirmed | LockGreeted
-    | PressAwaited | GrantUsed | GrantFailed | LockArmed | GrantRefused | PersonEntered | PersonLeft | EntryReported
+    MessageRejected | FramesMissed | TelemetryDropped | DeviceRestarted | InstrumentFaulted | InstrumentLost
+    | InstrumentRecovered | LockLocked | LockUnlocked | EntranceOpened | EntranceClosed | LockForced | UnlockUnconfirmed
+    | LockGreeted | PressAwaited | GrantUsed | GrantFailed | LockArmed | GrantRefused | PersonEntered | PersonLeft
+    | EntryReported
     | AlarmRaised | AlarmRepeated | AlarmAcknowledged | AlarmReturned | AlarmReset | AlarmShelved | AlarmUnshelved
     | CheckInRecorded | CountRecorded | SosRaised | PersonStateChanged | ReadingsRecorded | CommandRefused | EvacuationOrdered
     | EvacuationCompleted | PlanApplied | PlanRejected

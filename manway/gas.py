@@ -12,6 +12,7 @@ channel, and both agree on every sample of random streams.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -24,6 +25,8 @@ from manway.limits import GasLimits, Level, Limit, LimitProfile
 Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.int8]
 Indices = npt.NDArray[np.intp]
+Shorts = npt.NDArray[np.int16]
+Numbers = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
 UNKNOWN = -1  # the level and the status of a row that cannot tell
@@ -33,6 +36,7 @@ _OK, _OVER, _UNDER, _INVALID = (CODES[s] for s in (Status.OK, Status.OVER, Statu
 LEVELS = tuple(level for level in Level if level > Level.WITHIN)
 _RANKS = np.array(LEVELS, np.int8)
 _NAMES = {level: level.name.lower() for level in Level}
+_LEVEL_OF = {int(level): level for level in Level}
 
 SLOPE_WINDOW_S = 10.0  # least squares over the last 10 s (`domain.md` §7.2)
 SLOPE_POINTS = 11  # one a second: both ends of the window
@@ -41,25 +45,43 @@ LEL_NEEDS_O2 = 10.0  # % vol; a catalytic sensor cannot burn with less [MP]
 # Beyond 100 % LEL a sensor is over its range (`domain.md` §7.1); beyond pure gas every number is (1e7 mg/m3 is more than any).
 FULL = {"% LEL": 100.0, "% vol": 100.0, "ppm": 1e6, "mg/m3": 1e7}
 
-_ROW = np.dtype(
-    [
-        ("rule", np.int16),  # which gas, -1 = free
-        ("status", np.int8),
-        ("level", np.int8),
-        ("held", np.int8),  # the level that leaving is measured from
-        ("over", np.bool_),
-        ("slot", np.int8),  # the newest place of the ring
-        ("oxygen", np.int32),  # row of the O2 sensor beside a combustible one, -1 = none
-        ("factor", np.float64),  # channel's unit -> limit's unit
-        ("value", np.float64),
-        ("at", np.float64),  # Unix s of the newest number
-        ("low_in_s", np.float64),  # seconds to the low limit at the present slope, inf = not on the way
-        ("slope", np.float64),  # limit's unit per second
-        ("ring_at", np.float64, SLOPE_POINTS),
-        ("ring", np.float64, SLOPE_POINTS),
-    ]
-)
-ROW_BYTES = _ROW.itemsize
+
+class _Rows(msgspec.Struct):
+    """The columns of all rows, each of shape (row,), the two of the ring (row, SLOPE_POINTS)."""
+
+    rule: Shorts  # which gas, -1 = free
+    status: Bytes
+    level: Bytes
+    held: Bytes  # the level that leaving is measured from
+    over: Flags
+    burns: Flags  # a combustible sensor beside an oxygen one
+    calm: Flags  # ok, within its limits, not over its range, and not moving
+    slot: Bytes  # the newest place of the ring
+    oxygen: Numbers  # row of the O2 sensor beside a combustible one, -1 = none
+    factor: Floats  # channel's unit -> limit's unit
+    calm_from: Floats  # in the channel's unit: from here to below `calm_to` a calm row stays within all limits
+    calm_to: Floats
+    value: Floats
+    at: Floats  # Unix s of the newest number
+    low_in_s: Floats  # seconds to the low limit at the present slope, inf = not on the way
+    slope: Floats  # limit's unit per second
+    ring_low: Floats  # no number of the ring is below, none above the next: a calm row need not read its ring
+    ring_high: Floats
+    ring_at: Floats
+    ring: Floats
+
+
+_TYPES = {
+    **dict.fromkeys(_Rows.__struct_fields__, np.float64),
+    **dict.fromkeys(("status", "level", "held", "slot"), np.int8),
+    **dict.fromkeys(("over", "burns", "calm"), np.bool_),
+    "rule": np.int16,
+    "oxygen": np.int32,
+}
+_WIDE = ("ring_at", "ring")
+ROW_BYTES = sum(np.dtype(kind).itemsize * (SLOPE_POINTS if name in _WIDE else 1) for name, kind in _TYPES.items())
+# Rounding of a limit into the channel's unit must never let a value pass that breaks it: calm bands are that much narrower.
+_HAIR = 1e-9
 
 
 class Channel(msgspec.Struct, frozen=True):
@@ -85,20 +107,27 @@ class Channel(msgspec.Struct, frozen=True):
 
     def limit_of(self, level: Level) -> Limit | None:
         """Return the limit of that level, of the side that is broken where there are two, for showing beside the value."""
-        both = [limit for limit in self.limits.limit if limit.level == _NAMES[level]]
-        value, relief = self.value, self.limits.deadband
-        broken = (x for x in both if value is not None and x.breached_by(value, relief=relief))
-        return next(broken, both[0] if both else None)
+        name, first = _NAMES[level], None
+        for limit in self.limits.limit:
+            if limit.level == name:
+                if self.value is not None and limit.breached_by(self.value, relief=self.limits.deadband):
+                    return limit
+                first = first or limit
+        return first
 
 
 class GasRows:
-    """The rows of one site. `rules` are the limits of its profile; a row is named by its index, for as long as it is bound."""
+    """The rows of one site. `rules` are the limits of its profile; a row is named by its index, for as long as it is bound.
 
-    def __init__(self, profile: LimitProfile) -> None:
+    `soon_s`: a row that would reach its low limit within this many seconds is on its way (`domain.md` §7.2).
+    """
+
+    def __init__(self, profile: LimitProfile, soon_s: float = math.inf) -> None:
         self.rules = profile.gas
+        self._soon_s = soon_s
         self._at_c = profile.temperature_c
         self._of = {rule.name: i for i, rule in enumerate(self.rules)}
-        self._rows = np.zeros(0, _ROW)
+        self._rows = _empty(0)
         self._free: list[int] = []
         bounds = [_bounds(rule) for rule in self.rules]
         self._low_above = np.array([_low_above(rule) for rule in self.rules])
@@ -127,17 +156,27 @@ class GasRows:
             for gas, rule in known.items()
         }
         rows = {gas: self._take_row() for gas in known}
+        own = self._rows
         for gas, row in rows.items():
-            new = np.zeros((), _ROW)
-            new["rule"], new["factor"] = self._of[gas], factors[gas]
-            new["oxygen"] = rows.get("O2", UNKNOWN)
-            self._rows[row] = new
+            rule = self._of[gas]
+            own.rule[row], own.factor[row], own.oxygen[row] = rule, factors[gas], rows.get("O2", UNKNOWN)
+            own.burns[row] = self._burns[rule] and "O2" in rows
+            own.over[row], own.slot[row] = False, 0
+            own.calm_from[row], own.calm_to[row] = self._calm_band(rule, factors[gas])
         self._reset(list(rows.values()))
         return rows
 
     def restart(self, rows: Sequence[int]) -> None:
         """Believe an instrument's numbers again after it has restarted, its over-range included; levels stay held."""
-        self._rows["over"][list(rows)] = False
+        self._rows.over[list(rows)] = False
+
+    def over_range(self, rows: dict[str, int]) -> set[str]:
+        """Return which of an instrument's gases are latched over their range."""
+        return {gas for gas, row in rows.items() if self._rows.over[row]}
+
+    def latch(self, rows: Sequence[int]) -> None:
+        """Latch rows over their range, as they were under other limits."""
+        self._rows.over[list(rows)] = True
 
     def forget(self, rows: Sequence[int]) -> None:
         """Forget what rows have read, as an instrument that works elsewhere now; over-range goes with the instrument."""
@@ -147,24 +186,25 @@ class GasRows:
         """Let new rows of an instrument keep its old ones' over-range, and give the old ones back."""
         for gas, row in new.items():
             if gas in old:
-                self._rows["over"][row] = self._rows["over"][old[gas]]
-        self._rows["rule"][list(old.values())] = UNKNOWN
+                self._rows.over[row] = self._rows.over[old[gas]]
+        self._rows.rule[list(old.values())] = UNKNOWN
         self._free += old.values()
 
     def at(self, row: int) -> Channel:
         """Return one row as it is now."""
-        now = self._rows[row]
-        known = now["level"] != UNKNOWN
+        own = self._rows
+        code, level, low_in_s = own.status.item(row), own.level.item(row), own.low_in_s.item(row)
+        known = level != UNKNOWN
         return Channel(
-            limits=self.rules[now["rule"]],
-            status=None if now["status"] == UNKNOWN else _STATUSES[now["status"]],
-            value=float(now["value"]) if known else None,
-            level=Level(int(now["level"])) if known else None,
-            over_range=bool(now["over"]),
-            low_in_s=float(now["low_in_s"]) if known and np.isfinite(now["low_in_s"]) else None,
-            slope=float(now["slope"]) if known else 0.0,
-            factor=float(now["factor"]),
-            at=float(now["at"]),
+            self.rules[own.rule.item(row)],
+            None if code == UNKNOWN else _STATUSES[code],
+            own.value.item(row) if known else None,
+            _LEVEL_OF[level] if known else None,
+            own.over.item(row),
+            low_in_s if known and low_in_s < math.inf else None,
+            own.slope.item(row) if known else 0.0,
+            own.factor.item(row),
+            own.at.item(row),
         )
 
     # -- samples ------------------------------------------------------------------------------------------------------
@@ -173,29 +213,65 @@ class GasRows:
         """Judge one new reading of each of `rows` (each named once), in the channels' units at `at` (Unix seconds).
 
         Returns:
-            (other, loud), one flag a reading: its status is another than before; it is not simply within its limits and steady
-            as before, so that somebody must look.
+            (other, loud), one flag a reading: its status is another than before; its status, its level or whether it is on its
+            way to the low limit is another than before, so that somebody must look.
         """
-        own, was = self._rows, self._rows[rows]
-        rule = was["rule"]
-        value = values * was["factor"]
+        own = self._rows
+        value = values * own.factor[rows]
+        calm = self._stays_calm(rows, values, value, status, at)
+        if calm.all():
+            self._note(rows, value, at)
+            return np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
+        self._note(rows[calm], value[calm], at[calm])
+        other, loud = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
+        rest = ~calm
+        other[rest], loud[rest] = self._judge(rows[rest], value[rest], status[rest], at[rest])
+        return other, loud
+
+    def _stays_calm(self, rows: Indices, values: Floats, value: Floats, status: Bytes, at: Floats) -> Flags:
+        """Return which readings change nothing but the number itself, as nearly all do; the others are no longer calm."""
+        own = self._rows
+        still = self._deadband[own.rule[rows]]
+        calm: Flags = own.calm[rows] & (status == _OK) & (values >= own.calm_from[rows]) & (values < own.calm_to[rows])
+        calm &= (at >= own.at[rows]) & (value - own.ring_low[rows] <= still) & (own.ring_high[rows] - value <= still)
+        own.calm[rows[~calm]] = False
+        burns = np.flatnonzero(calm & own.burns[rows])
+        starved = burns[~own.calm[own.oxygen[rows[burns]]]]  # perhaps: the whole judgement looks at the oxygen itself
+        calm[starved] = False
+        return calm
+
+    def _note(self, rows: Indices, value: Floats, at: Floats) -> None:
+        """Keep calm numbers, one a second."""
+        own = self._rows
+        slot = (own.slot[rows] + (np.floor(at) > np.floor(own.at[rows]))) % SLOPE_POINTS
+        own.slot[rows], own.at[rows], own.value[rows] = slot, at, value
+        own.ring[rows, slot], own.ring_at[rows, slot] = value, at
+        own.ring_low[rows] = np.minimum(own.ring_low[rows], value)
+        own.ring_high[rows] = np.maximum(own.ring_high[rows], value)
+
+    def _judge(self, rows: Indices, value: Floats, status: Bytes, at: Floats) -> tuple[Flags, Flags]:
+        """Judge readings by all rules; as `take`, with `value` in the limits' units."""
+        own = self._rows
+        rule, oxygen, was_status, was_level = own.rule[rows], own.oxygen[rows], own.status[rows], own.level[rows]
+        was_soon = own.low_in_s[rows] < self._soon_s
         code = np.where((status == _OK) & ~np.isfinite(value), _INVALID, status).astype(np.int8)
         code[(code == _OK) & (value < self._floor[rule])] = _UNDER
-        over = was["over"] | (code == _OVER) | ((code == _OK) & (value > self._full[rule]))
+        over = own.over[rows] | (code == _OVER) | ((code == _OK) & (value > self._full[rule]))
         code[over & (code == _OK)] = _OVER
-        own["value"][rows] = np.where(code == _OK, value, np.nan)
-        level = self._level(rule, value, was["held"])
-        starved = self._burns[rule] & (was["oxygen"] >= 0) & (level < Level.LOW) & (own["value"][was["oxygen"]] < LEL_NEEDS_O2)
+        own.value[rows] = np.where(code == _OK, value, np.nan)
+        level = self._level(rule, value, own.held[rows])
+        starved = self._burns[rule] & (oxygen >= 0) & (level < Level.LOW) & (own.value[oxygen] < LEL_NEEDS_O2)
         code[starved & (code == _OK)] = _INVALID
         good = code == _OK
         level[~good] = UNKNOWN
-        own["value"][rows[~good]] = np.nan
-        own["status"][rows], own["level"][rows], own["over"][rows] = code, level, over
-        own["held"][rows[good]] = level[good]
+        own.value[rows[~good]] = np.nan
+        own.status[rows], own.level[rows], own.over[rows] = code, level, over
+        own.held[rows[good]] = level[good]
         low_in_s = self._trend(rows, value, at, good)
-        other = code != was["status"]
-        on_its_way = np.isfinite(low_in_s) | np.isfinite(was["low_in_s"])  # also the reading that ends a rise is news
-        return other, other | (level != was["level"]) | (level != Level.WITHIN) | on_its_way
+        own.calm[rows] = good & (level == Level.WITHIN) & ~over & (own.slope[rows] == 0)
+        other = code != was_status
+        turns = (low_in_s < self._soon_s) != was_soon
+        return other, other | (level != was_level) | turns
 
     def _level(self, rule: npt.NDArray[np.int16], value: Floats, held: Bytes) -> Bytes:
         """Return the worst level each value is at, or is not yet back from by the deadband."""
@@ -209,20 +285,21 @@ class GasRows:
         """Keep one number a second, and where a channel has moved return the seconds to its low limit, else infinity."""
         own = self._rows
         low_in_s = np.full(len(rows), np.inf)
-        own["low_in_s"][rows], own["slope"][rows] = np.inf, 0.0
-        good = good & (at >= own["at"][rows])
-        rows, value, at, rule = rows[good], value[good], at[good], own["rule"][rows[good]]
-        first = own["at"][rows] == -np.inf
-        own["ring"][rows[first]] = value[first, None]  # no place of a ring is ever empty: the first number fills it
-        next_second = np.floor(at) > np.floor(own["at"][rows])
-        slot = (own["slot"][rows] + next_second) % SLOPE_POINTS
-        own["slot"][rows], own["at"][rows] = slot, at
-        own["ring"][rows, slot], own["ring_at"][rows, slot] = value, at
-        ring = own["ring"][rows]
-        moved = np.maximum(value - ring.min(axis=1), ring.max(axis=1) - value) > self._deadband[rule]
+        own.low_in_s[rows], own.slope[rows] = np.inf, 0.0
+        good = good & (at >= own.at[rows])
+        rows, value, at, rule = rows[good], value[good], at[good], own.rule[rows[good]]
+        first = own.at[rows] == -np.inf
+        own.ring[rows[first]] = value[first, None]  # no place of a ring is ever empty: the first number fills it
+        next_second = np.floor(at) > np.floor(own.at[rows])
+        slot = (own.slot[rows] + next_second) % SLOPE_POINTS
+        own.slot[rows], own.at[rows] = slot, at
+        own.ring[rows, slot], own.ring_at[rows, slot] = value, at
+        ring = own.ring[rows]
+        own.ring_low[rows], own.ring_high[rows] = ring.min(axis=1), ring.max(axis=1)
+        moved = np.maximum(value - own.ring_low[rows], own.ring_high[rows] - value) > self._deadband[rule]
         if moved.any():
             slope, low = self._slope(rows[moved], ring[moved], at[moved], value[moved], rule[moved])
-            own["slope"][rows[moved]], own["low_in_s"][rows[moved]] = slope, low
+            own.slope[rows[moved]], own.low_in_s[rows[moved]] = slope, low
             low_in_s[np.flatnonzero(good)[moved]] = low
         return low_in_s
 
@@ -230,7 +307,7 @@ class GasRows:
         self, rows: Indices, ring: Floats, at: Floats, value: Floats, rule: npt.NDArray[np.int16]
     ) -> tuple[Floats, Floats]:
         """Return slopes by least squares (per second) and the seconds to the low limit ahead, infinity when none is."""
-        x = self._rows["ring_at"][rows] - at[:, None]
+        x = self._rows.ring_at[rows] - at[:, None]
         inside = x >= -SLOPE_WINDOW_S
         n = inside.sum(axis=1)
         x = np.where(inside, x, 0.0)
@@ -250,36 +327,60 @@ class GasRows:
 
         `seconds` with a number it has had in all: so the ring stands as it would, and its sums are the same to the last bit.
         """
-        own, newest = self._rows[row], seconds % SLOPE_POINTS
-        own["ring"], own["ring_at"] = np.roll(values, newest + 1), np.roll(at, newest + 1)
-        own["slot"], own["at"] = newest, at[-1]
+        own, newest = self._rows, seconds % SLOPE_POINTS
+        own.ring[row], own.ring_at[row] = np.roll(values, newest + 1), np.roll(at, newest + 1)
+        own.ring_low[row], own.ring_high[row] = values.min(), values.max()
+        own.slot[row], own.at[row] = newest, at[-1]
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
     def saved(self) -> tuple[bytes, list[int]]:
         """Return the rows as bytes with the free ones, for a snapshot."""
-        return self._rows.tobytes(), list(self._free)
+        return b"".join(column.tobytes() for column in _columns(self._rows)), list(self._free)
 
     def load(self, rows: bytes, free: list[int]) -> None:
         """Take back what `saved` returned under the same profile."""
-        self._rows, self._free = np.frombuffer(rows, _ROW).copy(), list(free)
+        count, begin = len(rows) // ROW_BYTES, 0
+        self._rows, self._free = _empty(count), list(free)
+        for column in _columns(self._rows):
+            column[:] = np.frombuffer(rows, column.dtype, column.size, begin).reshape(column.shape)
+            begin += column.nbytes
 
     def _take_row(self) -> int:
         if not self._free:
-            size = len(self._rows)
-            more = np.zeros(max(64, size), _ROW)
-            more["rule"] = UNKNOWN
-            self._rows = np.concatenate([self._rows, more])
-            self._free = list(range(len(self._rows) - 1, size - 1, -1))
+            size = len(self._rows.rule)
+            more = _empty(max(64, size))
+            for name in _TYPES:
+                setattr(self._rows, name, np.concatenate([getattr(self._rows, name), getattr(more, name)]))
+            self._free = list(range(len(self._rows.rule) - 1, size - 1, -1))
         return self._free.pop()
+
+    def _calm_band(self, rule: int, factor: float) -> tuple[float, float]:
+        """Return from where to below where (channel's unit) no limit, floor or range is met, however the factor rounds."""
+        low = max(self._floor[rule], self._enter_below[rule].max()) / factor
+        high = min(self._full[rule], self._enter_above[rule].min()) / factor
+        return low + abs(low) * _HAIR, high - abs(high) * _HAIR
 
     def _reset(self, rows: list[int]) -> None:
         own = self._rows
-        own["status"][rows] = own["level"][rows] = UNKNOWN
-        own["held"][rows] = Level.WITHIN
-        own["value"][rows] = np.nan
-        own["at"][rows], own["ring_at"][rows] = -np.inf, -np.inf
-        own["low_in_s"][rows], own["slope"][rows] = np.inf, 0.0
+        own.status[rows] = own.level[rows] = UNKNOWN
+        own.held[rows] = Level.WITHIN
+        own.value[rows] = np.nan
+        own.at[rows], own.ring_at[rows] = -np.inf, -np.inf
+        own.low_in_s[rows], own.slope[rows], own.calm[rows] = np.inf, 0.0, False
+
+
+def _empty(count: int) -> _Rows:
+    """Return free rows."""
+    shapes = {name: (count, SLOPE_POINTS) if name in _WIDE else (count,) for name in _TYPES}
+    rows = _Rows(**{name: np.zeros(shapes[name], kind) for name, kind in _TYPES.items()})
+    rows.rule[:] = UNKNOWN
+    return rows
+
+
+def _columns(rows: _Rows) -> list[Floats]:
+    """Return the columns in the order of a snapshot, whatever the type of each."""
+    return [getattr(rows, name) for name in _TYPES]
 
 
 def _bounds(rule: GasLimits) -> tuple[list[float], list[float], list[float], list[float]]:

@@ -6,7 +6,7 @@ from manway.commands import AnyCommand
 from manway.entities import Frame, LockHello, LockResult, LockState, LogRecord, Plan
 
 
-class FrameReceived(msgspec.Struct, frozen=True, tag=True):
+class FrameReceived(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A decoded frame of an enrolled instrument."""
 
     frame: Frame

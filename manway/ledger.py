@@ -18,18 +18,26 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class DeviceLedger(msgspec.Struct):
-    """Counts of one device. `gaps` are those of the present boot that are not announced yet, the oldest first."""
+    """Counts of one device. `gaps` are those of the present boot that are not announced yet, the oldest first.
+
+    `late` of those received came more than 30 s after they were measured (`codec_mqtt.REPLAY_AFTER_S`).
+    """
 
     boot: int | None = None
     highest: int = 0
     received: int = 0
     duplicate: int = 0
+    late: int = 0
     lost: int = 0
     gaps: list[Gap] = []
     left: set[int] = set()
 
     def take(self, boot: int, seq: int, at: float) -> bool:
         """Count one frame; return False when it was seen before, or is of a boot that was left, and must not be judged."""
+        if boot == self.boot and seq == self.highest + 1:  # as nearly every frame is
+            self.highest = seq
+            self.received += 1
+            return True
         if boot in self.left:
             self.duplicate += 1
             return False

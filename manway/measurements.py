@@ -1,9 +1,13 @@
 """Every measurement, tag and field of the telemetry store, built here and nowhere else (`docs/measurements.md`).
 
-One frame is one point and, in line protocol, one line: it is stored whole or not at all. Permits are fields and never
-tags, because every new tag value is a new series for ever: 12,000 instruments are 12,000 series. A column name can be
-turned back into its channel without a table: the gases (`O2`, `H2S`) are upper case and carry no underscore, everything
-else (`fan_a`, `battery_percent`) is lower case and carries one.
+One frame is one point and, in line protocol, one line: it is stored whole or not at all. Permits are fields and never tags,
+because every new tag value is a new series for ever: 12,000 instruments are 12,000 series. A column name can be turned back
+into its channel without a table: the gases (`O2`, `H2S`) are upper case and carry no underscore, everything else (`fan_a`,
+`battery_percent`) is lower case and carries one.
+
+A `gas` line has its time in milliseconds, lines of `lock`, `event` and `gateway` in nanoseconds: two of one series may fall
+into one millisecond, and the second would replace the first. Their last six digits keep them apart, the same at every
+repetition.
 """
 
 import re
@@ -11,12 +15,14 @@ from functools import lru_cache
 
 import msgspec
 
-from manway.entities import Frame, Reading
+from manway.entities import Door, Frame, LockState, Reading
+from manway.events import Event
 from manway.ids import Status
 
-GAS = "gas"
+GAS, LOCK, EVENT, GATEWAY = "gas", "lock", "event", "gateway"
 STATUSES = tuple(Status)  # a status is stored as its place in this order (`locks.md` §5), so OK is 0
 STATUS_PREFIX = "q_"
+_CODES = {status.value: code for code, status in enumerate(STATUSES)}
 
 U32_END = 1 << 32  # boot and sequence are 32 bits on every wire, and the embedded store packs them so
 TS_END_MS = 4_102_444_800_000  # 2100-01-01: later than any honest clock, earlier than 64 bits of nanoseconds
@@ -46,8 +52,34 @@ COLUMNS = (
     Column(GAS, "rx", "field", "int", "receive time of the gateway, ms since 1970"),
     Column(GAS, "permit", "field", "string", "the permit under which the space was open; absent when there was none"),
     Column(GAS, "time", "time", "ms", "`Frame.ts`"),
+    Column(LOCK, "lock", "tag", "string", "device name of the lock"),
+    Column(LOCK, "space", "tag", "string", "the space it bars"),
+    Column(LOCK, "bolt", "field", "string", "where the lock says its bolt is"),
+    Column(LOCK, "door", "field", "string", "what its contact says of the entrance"),
+    Column(LOCK, "open", "field", "bool", "true when the contact says that the entrance is open"),
+    Column(LOCK, "battery", "field", "int", "percent"),
+    Column(LOCK, "log_seq", "field", "int", "number of the newest record of its log"),
+    Column(LOCK, "b", "field", "int", "boot id of the lock"),
+    Column(LOCK, "s", "field", "int", "its tick, 100 ms since boot"),
+    Column(LOCK, "rx", "field", "int", "receive time of the gateway, ms since 1970"),
+    Column(LOCK, "time", "time", "ns", "receive time; the last six digits count what came at once"),
+    Column(EVENT, "site", "tag", "string", "the site it happened at"),
+    Column(EVENT, "type", "tag", "string", "what happened (`docs/events.md`)"),
+    Column(EVENT, "id", "field", "string", "the event's own id"),
+    Column(EVENT, "cause", "field", "string", "the frame, command or event behind it"),
+    Column(EVENT, "space", "field", "string", "the space it is about; empty when it is about none"),
+    Column(EVENT, "body", "field", "string", "the whole event as JSON"),
+    Column(EVENT, "priority", "field", "int", "of an alarm that is raised, 1 to 4"),
+    Column(EVENT, "seq", "field", "int", "its place in the gateway's journal"),
+    Column(EVENT, "time", "time", "ns", "when it happened; the last six digits are those of `seq`"),
+    Column(GATEWAY, "gw", "tag", "string", "the gateway's id"),
+    Column(GATEWAY, "fill", "field", "float", "of the journal's cap, 0 to 1"),
+    Column(GATEWAY, "lag_s", "field", "float", "how long the oldest frame has waited for this store, s"),
+    Column(GATEWAY, "engine_age_s", "field", "float", "since the rules last ran, s"),
+    Column(GATEWAY, "rss", "field", "float", "resident memory, bytes"),
+    Column(GATEWAY, "time", "time", "ns", "of the heartbeat"),
 )
-_RESERVED = frozenset(column.name for column in COLUMNS)
+_RESERVED = frozenset(column.name for column in COLUMNS if column.measurement == GAS)
 
 
 def field_of(channel: str) -> str:
@@ -75,7 +107,7 @@ def status_field(channel: str) -> str:
 
 def status_code(status: Status) -> int:
     """Return the stored number: 0 ok, 1 warmup, 2 over, 3 under, 4 fault, 5 pump, 6 invalid, 7 poison."""
-    return STATUSES.index(status)
+    return _CODES[status.value]
 
 
 def checked_id(name: str) -> str:
@@ -135,3 +167,66 @@ def _field(channel: str, reading: Reading) -> str:
 @lru_cache(maxsize=16_384)  # the instruments of a city; formatting the tags is a third of a line's cost
 def _prefix(device: str, space: str) -> str:
     return f"{GAS},inst={device},space={space} "
+
+
+_NS_OF_MS = 1_000_000
+
+
+def lock_line(lock: str, state: LockState, *, space: str, at: float, place: int = 0) -> bytes:
+    """Return a lock's report as one line of line protocol, time in nanoseconds.
+
+    Args:
+        lock: its device name.
+        state: what it reported.
+        space: the space it bars.
+        at: when the gateway received it, Unix seconds.
+        place: its place among the reports of one batch, below a million.
+
+    Raises:
+        ValueError: a name outside its pattern, or a time outside 1970-2100.
+    """
+    received = _ms(at)
+    fields = [
+        f'bolt="{state.bolt.name.lower()}",door="{state.door.name.lower()}",open={"t" if state.door is Door.OPEN else "f"}',
+        f"battery={state.battery_percent}i,log_seq={state.log_seq}i,b={state.boot}i,s={state.tick}i,rx={received}i",
+    ]
+    tags = f"{LOCK},lock={checked_id(lock)},space={checked_id(space)}"
+    return f"{tags} {','.join(fields)} {received * _NS_OF_MS + place % _NS_OF_MS}".encode()
+
+
+def event_line(event: Event, *, seq: int) -> bytes:
+    """Return an event as one line of line protocol, time in nanoseconds; `seq` is its place in the gateway's journal.
+
+    Raises:
+        ValueError: the site's name is outside its pattern, or the time outside 1970-2100.
+    """
+    texts = {"id": event.id, "cause": event.cause, "space": getattr(event, "space", "")}
+    texts["body"] = msgspec.json.encode(event).decode()
+    fields = [f'{name}="{_escaped(text)}"' for name, text in texts.items()]
+    if (priority := getattr(event, "priority", None)) is not None:
+        fields.append(f"priority={int(priority)}i")
+    fields.append(f"seq={seq}i")
+    tags = f"{EVENT},site={checked_id(event.site)},type={type(event).__name__}"
+    return f"{tags} {','.join(fields)} {_ms(event.at) * _NS_OF_MS + seq % _NS_OF_MS}".encode()
+
+
+def gateway_line(gateway: str, at: float, *, fill: float, lag_s: float, engine_age_s: float, rss: float) -> bytes:
+    """Return a gateway's heartbeat as one line of line protocol, time in nanoseconds.
+
+    `at` in Unix seconds, `fill` 0 to 1, ages in seconds, `rss` in bytes. Raises ValueError as `lock_line` does.
+    """
+    numbers = {"fill": fill, "lag_s": lag_s, "engine_age_s": engine_age_s, "rss": rss}
+    fields = ",".join(f"{name}={float(number)!r}" for name, number in numbers.items())
+    return f"{GATEWAY},gw={checked_id(gateway)} {fields} {_ms(at) * _NS_OF_MS}".encode()
+
+
+def _ms(at: float) -> int:
+    if not 0 <= at < TS_END_MS / 1000:
+        message = f"time outside 1970-2100: {at}"
+        raise ValueError(message)
+    return round(at * 1000.0)
+
+
+def _escaped(text: str) -> str:
+    """Return a text as line protocol has it inside quotes: one line, no bare quote or backslash."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")

@@ -1,16 +1,16 @@
 """Everything an engine knows, as bytes and back: a restart is the newest snapshot and the inputs behind it.
 
-A snapshot is only good under the limits it was made with, because its rows were judged by them; under others the engine reads
-the journal from its beginning instead.
+Rows were judged by the limits of their time. Under other limits everything else of a snapshot stays true, and the rows begin
+anew: unknown until their next reading, over-range as before.
 """
 
 import msgspec
 
-from manway.alarm import Alarm
+from manway.alarm import Alarm, Alarms
 from manway.entities import LockState, Plan
 from manway.errors import SnapshotUnusable
 from manway.exposure import Exposure
-from manway.gas import ROW_BYTES
+from manway.gas import ROW_BYTES, GasRows
 from manway.inputs import HealthReported
 from manway.site import InstrumentWatch, LockWatch, Site, SpaceWatch
 
@@ -73,19 +73,30 @@ def thaw(data: bytes, site: Site) -> Snapshot:
     """Fill a new site from a snapshot and return it.
 
     Raises:
-        SnapshotUnusable: it is damaged, of another site or schema, or was judged by other limits.
+        SnapshotUnusable: it is damaged, of another site or schema.
     """
     try:
         kept = _decoder.decode(data)
     except msgspec.DecodeError as error:
         raise SnapshotUnusable(str(error)) from error
-    wanted = (SCHEMA, site.id, f"{site.limits.profile} {site.limits.version}", ROW_BYTES)
-    if (kept.schema, kept.site, kept.limits, kept.row_bytes) != wanted:
-        raise SnapshotUnusable(f"made for {kept.site}, {kept.limits}, schema {kept.schema}")
+    if (kept.schema, kept.site, kept.row_bytes) != (SCHEMA, site.id, ROW_BYTES):
+        raise SnapshotUnusable(f"made for {kept.site}, schema {kept.schema}")
     site.plan, site.instruments, site.locks, site.spaces = kept.plan, kept.instruments, kept.locks, kept.spaces
     site.exposures, site.early = kept.exposures, kept.early
-    site.alarms = {(a.kind, a.object, a.space): a for a in kept.alarms}
+    site.alarms = Alarms(kept.alarms)
     site.health = {(h.fact, h.object): h for h in kept.health}
     site.gas.load(kept.rows, kept.free)
+    if kept.limits != f"{site.limits.profile} {site.limits.version}":
+        _judge_anew(site)
     site.arrange()
     return kept
+
+
+def _judge_anew(site: Site) -> None:
+    """Bind every instrument to rows of the present limits."""
+    over = {device: site.gas.over_range(watch.rows) for device, watch in site.instruments.items()}
+    site.gas = GasRows(site.limits, site.timings.rising_s)
+    for device, watch in site.instruments.items():
+        known = watch.known
+        watch.rows = site.gas.bind(known.channels, lel_base_vol=known.lel_base_vol, correction=known.correction)
+        site.gas.latch([row for gas, row in watch.rows.items() if gas in over[device]])

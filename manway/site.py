@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import msgspec
 
-from manway.alarm import Alarm
+from manway.alarm import Alarm, Alarms
 from manway.entities import Frame, Instrument, LockFlag, LockState, Permit, PermitState, Plan, Space
 from manway.exposure import Exposure
 from manway.gas import Channel, GasRows
@@ -149,7 +149,7 @@ class Site(msgspec.Struct):
     locks: dict[str, LockWatch] = {}
     spaces: dict[str, SpaceWatch] = {}
     exposures: dict[str, dict[str, Exposure]] = {}  # person -> gas -> what was breathed, across spaces and instruments
-    alarms: dict[tuple[str, str, str], Alarm] = {}  # (kind, object, space): an instrument may move, its alarm does not
+    alarms: Alarms = msgspec.field(default_factory=Alarms)  # an instrument may move, its alarm does not
     health: dict[tuple[str, str], HealthReported] = {}  # (alarm kind, object): what the gateway says of itself
     early: dict[str, LockState] = {}  # what locks said before the plan that names them
     places: dict[str, Place] = {}  # what stands above, by space: `arrange` keeps it
@@ -178,7 +178,7 @@ class Site(msgspec.Struct):
 
     def alarms_of(self, space: str) -> list[Alarm]:
         """Return the alarms of a space, open or not; "" is the site itself."""
-        return [alarm for alarm in self.alarms.values() if alarm.space == space]
+        return self.alarms.of(space)
 
     def out_of_service(self, obj: str, space: str) -> bool:
         """Say whether the ledger has a device (or the device of a channel), or its whole space, out of service."""

@@ -4,6 +4,8 @@ The root is `manway/1/{shard}/{site}/`: wire version 1, then crc32(site) mod 64 
 """
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from zlib import crc32
 
 import msgspec
@@ -79,6 +81,16 @@ def gateway_filters(site: str) -> list[str]:
     return [f"{top}dev/+/gas", f"{top}dev/+/state", f"{top}dev/+/up/+", f"{top}api/+"]
 
 
+def shard_filters(shards: Sequence[int]) -> list[str]:
+    """Return what a gateway subscribes for all sites of these shards, four filters a shard.
+
+    A broker counts what is owed a filter, so a city of sites must not cost a filter each (`pipeline.md` §2.1).
+    """
+    everywhere = len(set(shards)) == SHARDS
+    tops = [f"manway/{WIRE_VERSION}/{number}/+/" for number in (["+"] if everywhere else [f"{n:02d}" for n in shards])]
+    return [top + below for top in tops for below in ("dev/+/gas", "dev/+/state", "dev/+/up/+", "api/+")]
+
+
 def api_filters(site: str) -> list[str]:
     """Return what the api subscribes for one site."""
     return [f"{root(site)}gw/+"]
@@ -89,6 +101,7 @@ def device_filters(site: str, device: str) -> list[str]:
     return [device_topic(site, device, "cmd"), device_topic(site, device, "down/+")]
 
 
+@lru_cache(maxsize=65_536)  # a city's instruments with their topics; every message asks
 def parse(topic: str) -> Address:
     """Return the parts of a topic.
 

@@ -9,6 +9,7 @@ if [ "${1:-}" = --fix ]; then
     $bin/ruff format --quiet .
     # shellcheck disable=SC2086
     $bin/python -m cogapp -r $generated
+    $bin/python -m tests.kit.dashboards
 fi
 $bin/ruff check .
 $bin/ruff format --check --quiet .
@@ -20,6 +21,9 @@ $bin/typos
 # shellcheck disable=SC2086
 $bin/python -m cogapp --check $generated
 $bin/validate-pyproject pyproject.toml
+$bin/python -m tests.kit.dashboards --check
+$bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+$bin/hadolint --no-color Dockerfile
 if [ "${1:-}" = --full ]; then
     shift
     sh tests/check_full.sh "$@"

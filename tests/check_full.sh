@@ -1,9 +1,15 @@
 #!/bin/sh
-# The weekly lane behind `./run check --full`: a second type checker, how hard the core is to read, and how much of it could be
-# broken without a test that says so. Arguments go to the last: --share 0.05 --seed 1 tries a sample, --only manway.gas a part.
+# The weekly lane behind `./run check --full`: a second type checker, how hard the core is to read, every process killed KILLS
+# times (500) under load, every seeded bug put in and caught, and how much of the core could be broken without a test that says so.
+# Arguments go to the last: --share 0.05 --seed 1 tries a sample, --only manway.gas a part.
 set -eu
 bin=.venv/bin
 $bin/pyright --pythonpath $bin/python
 # Cognitive complexity at most 15; the functions of complexipy-snapshot.json are over it, may not grow, and no other joins them.
 $bin/complexipy manway/*.py manway/checks manway/conditions --max-complexity-allowed 15 --failed
+# Seeded by the day of the year: another five hundred moments every week, and a failure can be had again.
+day=$(date +%-j)
+$bin/python -m tests.fault.kill_loop --target all --kills "${KILLS:-500}" --seed "$day"
+$bin/python -m tests.fault.kill_loop --target gateway --kills "${KILLS:-500}" --seed "$day"
+$bin/python -m tests.bugs
 exec $bin/python -m tests.mutation "$@"

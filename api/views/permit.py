@@ -2,11 +2,16 @@
 
 import math
 
+from api.frame_ledger import JobLedger
 from api.office import Office
 from api.views.view import Row, View
 from manway.checks import sampling_distances, spacing_m
 from manway.entities import Permit, PermitState, Space
 from manway.permit import OPEN
+from manway.runtime.telemetry import Missing
+
+MOST_RANGES = 5
+"""(choice) more is a picture of its own kind; the API tells them all."""
 
 
 def permit_head(v: View, p: Permit) -> Row:
@@ -44,6 +49,39 @@ def permit_steps(v: View, p: Permit) -> list[Row]:
         tested,
         row("entry", None, done=entered),
     ]
+
+
+def job_frames(v: View, job: JobLedger | None) -> Row:
+    """Return a job's ledger of frames as a page shows it; `counted` is False, and every count unknown, before the first."""
+    if job is None:
+        return {"counted": False, "verdict": "", "text": v.t("ui.job.counting"), "start": None, "end": None, "dropped": None,
+                "rows": []}  # fmt: skip
+    return {
+        "counted": True,
+        "verdict": job.verdict,
+        "text": v.t(f"ui.job.{job.verdict}"),
+        "start": job.start,
+        "end": job.end,
+        "dropped": job.dropped,
+        "rows": [
+            {
+                "device": row.device,
+                "received": row.received,
+                "missing": row.missing,
+                "torn": row.torn,
+                "late": row.late,
+                "stored_twice": row.stored_twice,
+                "ranges": [_range(v, gap) for gap in row.ranges[:MOST_RANGES]],
+                "more": max(0, len(row.ranges) - MOST_RANGES),
+            }
+            for row in job.instruments
+        ],
+    }
+
+
+def _range(v: View, gap: Missing) -> str:
+    key = "ui.job.range" if gap.last > gap.first else "ui.job.range.one"
+    return v.t(key, boot=gap.boot, first=gap.first, last=gap.last)
 
 
 def preparation(office: Office, space: Space) -> Row:

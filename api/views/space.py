@@ -1,14 +1,13 @@
 """One space: who, air, locks, its ledger of frames, and everything that happened there."""
 
-from collections.abc import Callable
-
 from api import store
 from api.desk import space_of
+from api.frame_ledger import ShownLedgers
 from api.texts import hour_and_minute
 from api.views.findings import findings_of_space
 from api.views.gas import decimals, gas_rows, shown_unit
 from api.views.inside import leave_by, overlay, people
-from api.views.permit import permit_head
+from api.views.permit import job_frames, permit_head
 from api.views.turns import turning
 from api.views.view import Row, View, battery
 from manway.codec_mqtt import InstrumentNow, LockNow
@@ -18,14 +17,13 @@ from manway.instrument import overlays
 from manway.limits import Limit
 from manway.permit import HOLDING
 
-Stored = Callable[[str], int]  # device -> torn frames in the telemetry store
 LEVELS = (("entry_min", "entry_max", "entry"), ("pre",), ("low",), ("high",), ("idlh",), ("stel",), ("twa",))
 """Columns of the limit set, each with the levels it shows; the last name is the column's own."""
 MOST_RECORDS = 40
 """(choice) ten hours of a record every quarter of an hour; the rest is in the log."""
 
 
-def space_page(v: View, space_id: str, stored: Stored) -> Row:
+def space_page(v: View, space_id: str, kept: ShownLedgers) -> Row:
     """Return one space: who, air, locks, ledger of frames, and everything that happened there."""
     space = space_of(v.db, space_id)
     permit = next((p for p in store.permits(v.db, space=space.id) if p.state in HOLDING), None)
@@ -47,8 +45,8 @@ def space_page(v: View, space_id: str, stored: Stored) -> Row:
         "limits": _limits(v, space),
         "record": _record(v, permit) | {"every_s": v.office.timings.record_every_s},
         "entrances": [_entrance(v, x) for x in v.locks(space)],
-        "instruments": [_instrument(v, space, i, stored, permit) for i in v.instruments(space)],
-        "permit": permit_head(v, permit) | {"end": permit.end} | turning(v, permit) if permit else None,
+        "instruments": [_instrument(v, space, i, kept, permit) for i in v.instruments(space)],
+        "permit": _permit(v, permit, kept) if permit else None,
         "curves": [{"device": i.device, "gas": gas} for i in v.instruments(space) for gas in space.required_gases],
         "findings": findings_of_space(v, space),
         "events": [{"at": e.at, "text": v.sentence(e)} for _, e in log],
@@ -56,6 +54,10 @@ def space_page(v: View, space_id: str, stored: Stored) -> Row:
         if lock and set(v.person.roles) & {"worker", "attendant", "approver", "manager"}
         else None,
     }
+
+
+def _permit(v: View, permit: Permit, kept: ShownLedgers) -> Row:
+    return permit_head(v, permit) | {"end": permit.end, "ledger": job_frames(v, kept.job(permit.id))} | turning(v, permit)
 
 
 def _entrance(v: View, x: LockNow) -> Row:
@@ -69,7 +71,7 @@ def _entrance(v: View, x: LockNow) -> Row:
     }
 
 
-def _instrument(v: View, space: Space, i: InstrumentNow, stored: Stored, permit: Permit | None) -> Row:
+def _instrument(v: View, space: Space, i: InstrumentNow, kept: ShownLedgers, permit: Permit | None) -> Row:
     known = store.get(v.db, Instrument, i.device)
     return {
         "device": i.device,
@@ -82,7 +84,13 @@ def _instrument(v: View, space: Space, i: InstrumentNow, stored: Stored, permit:
         "at": i.at or None,
         "lost": i.lost,
         "gases": gas_rows(v, space, i),
-        "ledger": {"received": i.received, "duplicate": i.duplicate, "missing": i.missing, "torn": stored(i.device)},
+        "ledger": {
+            "received": i.received,
+            "duplicate": i.duplicate,
+            "missing": i.missing,
+            "late": i.late,
+            "torn": kept.torn(i.device),
+        },
     }
 
 

@@ -50,5 +50,88 @@ def backtest(
     raise typer.Exit(run(asked))
 
 
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder for everything this makes.")],
+    *,
+    site: Annotated[list[str] | None, typer.Option(help="A site; repeatable; the training yard's without.")] = None,
+    gateway: Annotated[
+        list[str] | None, typer.Option(help="ID, ID=site,site or ID@0-31 (shards) of a gateway; repeatable; gw-1 without.")
+    ] = None,
+    device: Annotated[list[str] | None, typer.Option(help="ID of a device that speaks MQTT itself; repeatable.")] = None,
+    host: Annotated[str, typer.Option(help="Name or address by which broker and pages are reached.")] = "localhost",
+    local: Annotated[bool, typer.Option("--local", help="For processes beside this folder, not in containers.")] = False,
+    owner: Annotated[int | None, typer.Option(help="User id to give the files to; as root 10001 without --local.")] = None,
+) -> None:
+    """Make certificate authority, certificates, keys, passwords and the configurations of brokers and processes."""
+    from manway.cli.init import Wish, run_init, told  # noqa: PLC0415  heavy
+
+    wish = Wish(folder, site or [], gateway or [], device or [], host, local, owner)
+    raise typer.Exit(told(lambda: run_init(wish), "init"))
+
+
+@app.command()
+def issue(
+    folder: Annotated[Path, typer.Argument(help="The folder that `manway init` made.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="Of a device; a new gateway is ID=site,site or ID@0-31 (shards).")],
+    *,
+    ca: Annotated[Path | None, typer.Option(help="Folder of the certificate authority, ca below FOLDER without.")] = None,
+) -> None:
+    """Give one more device or gateway its certificate, or a new one after a revocation."""
+    from manway.cli.init import run_issue, told  # noqa: PLC0415  heavy
+
+    raise typer.Exit(told(lambda: run_issue(folder, ca, name), "issue"))
+
+
+@app.command()
+def revoke(
+    folder: Annotated[Path, typer.Argument(help="The folder that `manway init` made.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="The device or gateway to shut out.")],
+    *,
+    ca: Annotated[Path | None, typer.Option(help="Folder of the certificate authority, ca below FOLDER without.")] = None,
+) -> None:
+    """Shut a device or gateway out: its certificate into the revocation list, its rights out of the brokers' files."""
+    from manway.cli.init import run_revoke, told  # noqa: PLC0415  heavy
+
+    raise typer.Exit(told(lambda: run_revoke(folder, ca, name), "revoke"))
+
+
+@app.command()
+def renew(
+    folder: Annotated[Path, typer.Argument(help="The folder that `manway init` made.")],
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Replace every certificate, whatever it has left.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say what ends when; exit 1 when something is due.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="Folder of the certificate authority, ca below FOLDER without.")] = None,
+) -> None:
+    """Every week: sign the revocation list anew and replace certificates that have 30 days left or less."""
+    from manway.cli.init import run_check, run_renew, told  # noqa: PLC0415  heavy
+
+    raise typer.Exit(told(lambda: run_check(folder) if check else run_renew(folder, ca, everything=everything), "renew"))
+
+
+records = typer.Typer(no_args_is_help=True, help="Look at the records database of an installation, and back it up.")
+app.add_typer(records, name="records")
+_NAMED = typer.Argument(metavar="SETTINGS", help="The api's settings, or the file of records itself (.db).")
+
+
+@records.command("check")
+def records_check(named: Annotated[Path, _NAMED]) -> None:
+    """Say which version the records have and whether the audit chain is whole; changes nothing."""
+    from manway.cli.records import run_check  # noqa: PLC0415  heavy
+
+    raise typer.Exit(run_check(named))
+
+
+@records.command("backup")
+def records_backup(
+    named: Annotated[Path, _NAMED], target: Annotated[Path, typer.Argument(help="A new file for the copy.")]
+) -> None:
+    """Copy the records' file while the api runs, as it is at one moment, and check the copy."""
+    from manway.cli.records import run_backup  # noqa: PLC0415  heavy
+
+    raise typer.Exit(run_backup(named, target))
+
+
 if __name__ == "__main__":
     app()

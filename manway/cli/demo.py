@@ -18,6 +18,7 @@ from pathlib import Path
 from manway.cli.check import play
 from manway.cli.seed import make_keys, seed_records
 from manway.runtime.broker import answers, nats_binary, nats_users, write_nats_config
+from manway.runtime.secrets import write_private
 from manway.runtime.yard import Yard, load_yard
 
 _LEAST_FREE = 200 * 2**20
@@ -118,9 +119,9 @@ class Demo:
             "started_at": now,
         }
         for user in _USERS:
-            _write_private(folder / f"{user}.toml", _toml(shared | {"broker_password": self._broker[1][user]}))
+            write_private(folder / f"{user}.toml", _toml(shared | {"broker_password": self._broker[1][user]}))
         cast = {p.account: self.passwords[p.account] for p in yard.person if p.cast and p.account}
-        _write_private(folder / "cast.json", json.dumps({"seed": seed, "passwords": cast}))
+        write_private(folder / "cast.json", json.dumps({"seed": seed, "passwords": cast}))
         self._config = write_nats_config(folder / "nats", broker_port, nats_users(sites, self._broker[1]))
         self._yard = yard
         self._processes = {p.name: p for p in self._plan()}
@@ -235,11 +236,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.touch(0o600)
-    path.write_text(text, "utf-8")
 
 
 def _toml(values: Mapping[str, object]) -> str:

@@ -22,7 +22,8 @@ from manway.measurements import check_frame
 from manway.recording import Column, Integers, Recording, recorded
 from manway.runtime.telemetry import StoredFrame
 from manway.runtime.telemetry_chunks import FRAME, MINUTE_MS, POINT, Rows, unpacked
-from manway.runtime.telemetry_embedded import FRAME_KIND
+from manway.runtime.telemetry_days import HOUR_MINUTES
+from manway.runtime.telemetry_open import FRAME_KIND
 
 NO_SPACE = "-"
 _DECIMALS = 3  # more than any instrument shows; single precision holds them up to 10,000
@@ -120,8 +121,9 @@ def _open(path: Path) -> sqlite3.Connection:
 def _collect(
     db: sqlite3.Connection, numbers: dict[int, tuple[str, str, str]], chunks: _Chunks, start_ms: int, end_ms: int
 ) -> None:
-    whole = "SELECT t0, ch, n, q, enc, body FROM chunk WHERE t0 BETWEEN ? AND ? ORDER BY t0"
-    for minute, ch, n, q, enc, body in db.execute(whole, (start_ms // MINUTE_MS, (end_ms - 1) // MINUTE_MS)):
+    whole = "SELECT t0, ch, n, span, q, enc, body FROM chunk WHERE t0 BETWEEN ? AND ? ORDER BY t0"
+    first = start_ms // MINUTE_MS // HOUR_MINUTES * HOUR_MINUTES  # the chunk of an idle hour stands at its first minute
+    for minute, ch, n, span, q, enc, body in db.execute(whole, (first, (end_ms - 1) // MINUTE_MS)):
         if ch not in numbers:
             continue
         rows = unpacked(body, n=n, q=q, enc=enc)
@@ -129,7 +131,7 @@ def _collect(
         timed["t"] = rows["at"].astype(np.int64) + minute * MINUTE_MS
         for name in (timed.dtype.names or ())[1:]:
             timed[name] = rows[name]
-        if minute * MINUTE_MS < start_ms or (minute + 1) * MINUTE_MS > end_ms:
+        if minute * MINUTE_MS < start_ms or (minute + span) * MINUTE_MS > end_ms:
             timed = timed[(timed["t"] >= start_ms) & (timed["t"] < end_ms)]
         chunks[numbers[ch]].append(timed)
 

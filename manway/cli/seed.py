@@ -27,7 +27,7 @@ def make_keys(keys: Path, yard: Yard) -> dict[str, bytes]:
     return {space.lock: load_or_make_key(keys / "locks" / f"{space.lock}.key").public_key for space in yard.space}
 
 
-def seed_records(path: Path, yard: Yard, lock_keys: dict[str, bytes], now: float) -> dict[str, str]:
+def seed_records(path: Path | str, yard: Yard, lock_keys: dict[str, bytes], now: float) -> dict[str, str]:
     """Write the yard into a new records database and return every account's fresh password."""
     passwords = {p.account: secrets.token_urlsafe(6) for p in yard.person if p.account}
     hashes = {account: auth.hash_password(password) for account, password in passwords.items()}

@@ -9,7 +9,7 @@ from manway.ids import Priority, Status
 from manway.limits import Level
 from manway.site import InstrumentWatch, Site
 
-_LEVELS = (("GAS_LOW", Level.LOW), ("GAS_HIGH", Level.HIGH), ("GAS_IDLH", Level.IDLH))
+_LEVELS = (("GAS_PRE", Level.PRE), ("GAS_LOW", Level.LOW), ("GAS_HIGH", Level.HIGH), ("GAS_IDLH", Level.IDLH))
 _FAULTS = (Status.FAULT, Status.PUMP, Status.UNDER, Status.INVALID, Status.POISON)
 
 
@@ -20,8 +20,9 @@ def of_instrument(site: Site, instrument: InstrumentWatch, now: float) -> Iterat
     watched = site.occupied(instrument.space)
     for gas, channel in site.channels_of(instrument).items():
         yield from _air(site, f"{instrument.device}/{gas}", instrument.space, channel, fresh=fresh)
-        yield from _sensor(f"{instrument.device}/{gas}", instrument.space, channel, fresh=fresh, watched=watched)
-        yield _lax(instrument, gas, channel)
+        yield from _sensor(site, f"{instrument.device}/{gas}", instrument.space, channel, fresh=fresh, watched=watched)
+        if gas in instrument.known.setpoints or ("SETPOINT_LAX", f"{instrument.device}/{gas}", instrument.space) in site.alarms:
+            yield _lax(instrument, gas, channel)
     yield _due(site, instrument, now)
 
 
@@ -45,31 +46,32 @@ def _silence(site: Site, instrument: InstrumentWatch, now: float) -> Condition:
 
 
 def _air(site: Site, obj: str, space: str, channel: Channel, *, fresh: bool) -> Iterator[Condition]:
-    unit, value = channel.limits.unit, channel.value
-    pre = channel.at_least(Level.PRE) if fresh else None
+    """Yield what holds, and what is unknown or gone of an alarm there was: of most air, most of the time, nothing."""
+    unit, value, known = channel.limits.unit, channel.value, channel.level is not None and fresh
     coming = channel.low_in_s is not None and channel.low_in_s < site.timings.rising_s and channel.at_least(Level.LOW) is False
-    grown = Priority.P2 if coming else None
-    limit = channel.limit_of(Level.PRE)
-    yield condition("GAS_PRE", obj, space, pre, priority=grown, value=value, limit=limit, unit=unit)
-    worse = [(kind, level, limit) for kind, level in _LEVELS if (limit := channel.limit_of(level)) is not None]
-    for kind, level, limit in worse:
+    for kind, level in _LEVELS:
         holds = channel.at_least(level) if fresh else None
-        yield condition(kind, obj, space, holds, value=value, limit=limit, unit=unit)
-    known = channel.level is not None and fresh
-    rising = condition(
-        "GAS_RISING", obj, space, coming if known else None, value=value, limit=channel.limit_of(Level.LOW), unit=unit
-    )
-    yield rising
+        if not holds and (kind, obj, space) not in site.alarms:
+            continue
+        limit = channel.limit_of(level)
+        if limit is not None or kind == "GAS_PRE":
+            grown = Priority.P2 if coming and kind == "GAS_PRE" else None
+            yield condition(kind, obj, space, holds, priority=grown, value=value, limit=limit, unit=unit)
+    if coming or ("GAS_RISING", obj, space) in site.alarms:
+        limit = channel.limit_of(Level.LOW)
+        yield condition("GAS_RISING", obj, space, coming if known else None, value=value, limit=limit, unit=unit)
 
 
-def _sensor(obj: str, space: str, channel: Channel, *, fresh: bool, watched: bool) -> Iterator[Condition]:
+def _sensor(site: Site, obj: str, space: str, channel: Channel, *, fresh: bool, watched: bool) -> Iterator[Condition]:
     # An over-range channel never says "gone" by itself: its later numbers are not to be trusted.
     over = channel.over_range or channel.status is Status.OVER
     known = channel.status is not None and fresh
-    yield condition("OVER_RANGE", obj, space, over if over or known else None)
+    if over or ("OVER_RANGE", obj, space) in site.alarms:
+        yield condition("OVER_RANGE", obj, space, over if over or known else None)
     # With people inside a channel that only warms up is a channel that says nothing: unknown becomes an alarm.
     blind = channel.status in _FAULTS or (watched and channel.status is Status.WARMUP)
-    yield condition("SENSOR_FAULT", obj, space, blind if known else None)
+    if blind or ("SENSOR_FAULT", obj, space) in site.alarms:
+        yield condition("SENSOR_FAULT", obj, space, blind if known else None)
 
 
 def _lax(instrument: InstrumentWatch, gas: str, channel: Channel) -> Condition:

@@ -83,13 +83,18 @@ def _blind(site: Site, space: SpaceWatch, now: float) -> Iterator[Condition]:
     or whose instrument was taken away (GB 46768-2025 6.2.2; golden vector 13). What is over its range is not blind but danger.
     """
     t, ledger = site.timings, site.ledger_of(space.id)
+    gases = gases_needed(ledger) if ledger is not None else []
+    if not space.occupancy.occupied:
+        named = (f"{space.id}/{gas}" for gas in gases)
+        yield from (condition("DATA_LOST", x, space.id, False) for x in named if ("DATA_LOST", x, space.id) in site.alarms)
+        return
     since = -math.inf if space.watched_since is None else space.watched_since
     began = min(space.occupancy.inside.values(), default=since)
-    for gas in gases_needed(ledger) if ledger is not None else []:
+    for gas in gases:
         obj = f"{space.id}/{gas}"
         tellers = [x for x in site.instruments_of(space.id) if gas in x.rows]
         channels = [site.gas.at(x.rows[gas]) for x in tellers]
-        if not space.occupancy.occupied or any(x.over_range for x in channels):
+        if any(x.over_range for x in channels):
             yield condition("DATA_LOST", obj, space.id, False)
         elif tellers and all(now >= x.heard_at + t.stale_occupied_s for x in tellers):
             yield condition("DATA_LOST", obj, space.id, None)

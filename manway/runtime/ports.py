@@ -37,7 +37,7 @@ class Clock(Protocol):
         ...
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One MQTT publication as received."""
 
     topic: str

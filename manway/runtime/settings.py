@@ -2,6 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -9,6 +10,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from manway.emergency import CardFile, parse_cards
 from manway.limit_tables import Gases, extended_by, parse_gases, parse_limits, parse_timings
 from manway.limits import LimitProfile, Timings, stricter
+from manway.runtime.mqtt_setup import Tls
+from manway.runtime.secrets import check_private
 
 
 class Settings(BaseSettings):
@@ -21,9 +24,17 @@ class Settings(BaseSettings):
     sites: list[str]
     """Sites served by the gateway."""
     broker: str = "mqtt://127.0.0.1:1883"
-    """Address of the broker."""
-    broker_password: SecretStr
-    """Password of this process at the broker; from the file of that process only."""
+    """Address of the broker; `mqtts://host:port` with the three files below."""
+    broker_password: SecretStr = SecretStr("")
+    """Password of this process at the broker, where it asks for one; from the file of that process only."""
+    broker_ca: Path | None = None
+    """Certificate of the authority that signed the broker's; needed with `mqtts`."""
+    broker_cert: Path | None = None
+    """This process's own certificate; its common name is its MQTT user and client id."""
+    broker_key: Path | None = None
+    """The key of that certificate, readable by this process alone."""
+    protocol: Literal["auto", "3.1.1", "5"] = "auto"
+    """MQTT version: `auto` takes 5 where the broker grants it."""
     profile: str = "CN"
     """Limit profile: `manway/tables/limits_<profile>.toml`."""
     site_limits: dict[str, float] = {}
@@ -31,7 +42,13 @@ class Settings(BaseSettings):
     yard: bool = False
     """A training yard: permits are drills and work times (never safety deadlines) are shortened, and shown as such."""
     gateway_id: str = "gw-1"
-    """Name and MQTT client id of the gateway."""
+    """Name and MQTT client id of the gateway, and of its journal; a successor takes both over."""
+    shards: list[int] = []
+    """Of `sites`, the gateway serves those of these shards (0 to 63), subscribed by shard; empty: all, subscribed by site."""
+    journal_cap_mb: int = 0
+    """The gateway's journal drops its oldest telemetry beyond this; 0: the lesser of 1,536 and half of the file system."""
+    records: SecretStr = SecretStr("")
+    """Records of the api: empty for `records.db` in the data folder, or `postgresql+psycopg://user:password@host/name`."""
     host: str = "127.0.0.1"
     """Address the api listens on."""
     port: int = 8080
@@ -48,6 +65,15 @@ class Settings(BaseSettings):
     """How many seconds pass in one; only the demo uses anything but 1."""
     started_at: float | None = None
     """Unix seconds that `speed` counts from, shared by all processes."""
+
+    @property
+    def tls(self) -> Tls | None:
+        """The certificates for the broker, None without; raises ProfileInvalid for a key that others can read."""
+        if self.broker_ca is None:
+            return None
+        if self.broker_key is not None:
+            check_private(self.broker_key)
+        return Tls(self.broker_ca, self.broker_cert, self.broker_key)
 
     @classmethod
     def settings_customise_sources(

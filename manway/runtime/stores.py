@@ -6,9 +6,12 @@ from manway.runtime.telemetry_embedded import EmbeddedStore
 
 
 def open_store(settings: Settings, *, writer: bool) -> TelemetryStore:
-    """Return the store: `embedded` below the data folder, or `influx:URL`. One process opens it as the writer."""
+    """Return the store: `embedded` below the data folder, or `influx:URL`. One process opens it as the writer.
+
+    A yard's store holds no minute back: its pages show the last minutes from the files, and it may cost bytes.
+    """
     if settings.store == "embedded":
-        return EmbeddedStore(settings.data / "telemetry", writer=writer)
+        return EmbeddedStore(settings.data / "telemetry", writer=writer, hold=not settings.yard)
     from manway.runtime.telemetry_influx import InfluxStore  # noqa: PLC0415  heavy, and only where it is used
 
     token = settings.influx_token.get_secret_value()

@@ -13,13 +13,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from manway.codec_mqtt import REPLAY_AFTER_S
 from manway.entities import Frame
 
 NO_ROW = -1  # status of a bucket nothing was stored in: a gap is neither ok nor a fault
+LATE_MS = int(REPLAY_AFTER_S * 1000)
 BUCKETS_MAX = 200_000  # (choice) two days of seconds, a century of days: beyond it a page has asked for the wrong step
 
 
-class StoredFrame(msgspec.Struct, frozen=True):
+class StoredFrame(msgspec.Struct, frozen=True, gc=False):
     """A frame, the space it was measured in and the permit open there (empty: none), as one row of a store."""
 
     frame: Frame
@@ -31,6 +33,13 @@ class Dead(msgspec.Struct, frozen=True):
     """A row that will never be taken, and why; the caller keeps it aside and goes on."""
 
     row: StoredFrame
+    reason: str
+
+
+class DeadLine(msgspec.Struct, frozen=True):
+    """A line of line protocol that will never be taken, and why."""
+
+    line: bytes
     reason: str
 
 
@@ -64,12 +73,14 @@ class Ledger(msgspec.Struct, frozen=True):
 
     `received` counts distinct (boot, sequence); `doubled` rows beyond the first of one identity; `torn` instants with a
     reading and no frame row. `missing` are the holes between stored frames of the range, boots in order of their first row.
+    `late` rows came more than 30 s after the time they are stored at (`codec_mqtt.REPLAY_AFTER_S`).
     """
 
     received: int = 0
     doubled: int = 0
     torn: int = 0
     missing: list[Missing] = []
+    late: int = 0
 
 
 class TelemetryStore(Protocol):
@@ -77,13 +88,40 @@ class TelemetryStore(Protocol):
 
     Ids and channels are checked before they become part of a query or a file; ValueError when they are none. Ranges are ms
     since 1970, start inclusive, end exclusive. Values come back in at least single precision.
+
+    What a store has taken it may hold in memory for a while. Whoever writes therefore numbers its rows (`mark`, rising) and
+    keeps them until `durable()` has reached their number; after a crash it writes again what lies behind `durable()`, which
+    changes nothing that is stored already.
     """
 
-    def write(self, rows: Sequence[StoredFrame]) -> list[Dead]:
-        """Store the rows durably and return those that can never be stored; repeating a write changes nothing.
+    def write(self, rows: Sequence[StoredFrame], mark: int = 0) -> list[Dead]:
+        """Take the rows and return those that can never be stored; repeating a write changes nothing.
+
+        Args:
+            rows: in any order, late ones and repeated ones included; none, when only the number moves on.
+            mark: number of the newest of them, at least that of the call before; all rows of a number come in one call.
 
         Raises:
-            StoreUnavailable: not all is stored; write the same rows again. No frame is ever half stored.
+            StoreUnavailable: not all are taken; write the same rows again. No frame is ever half stored.
+        """
+        ...
+
+    def settle(self, now: float) -> None:
+        """Store durably what is complete at `now` (Unix seconds, on the clock of `Frame.received_at`); infinity: everything.
+
+        Raises:
+            StoreUnavailable: what was taken is still held; settle again.
+        """
+        ...
+
+    def durable(self) -> int:
+        """Return the highest mark such that everything up to it is durable; 0 before anything is."""
+        ...
+
+    def annotate(self, lines: Sequence[bytes]) -> list[DeadLine]:
+        """Store lines of other measurements, for people who look at curves; return those that can never be stored.
+
+        A store that only keeps readings takes them and keeps nothing: its pages have events from the records.
         """
         ...
 
@@ -99,6 +137,10 @@ class TelemetryStore(Protocol):
         """Return the frame with the newest `ts` of each device that has one; `replayed` is not stored and reads False."""
         ...
 
+    def permits(self, device: str, start_ms: int, end_ms: int) -> dict[str, tuple[int, int]]:
+        """Return the permits under which a device's rows of the range were stored, each with its first and last `ts`."""
+        ...
+
     def ledger(self, device: str, start_ms: int, end_ms: int) -> Ledger:
         """Return what was received, doubled, torn and missing of a device in the range."""
         ...
@@ -108,7 +150,10 @@ class TelemetryStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of files and connections; every later call raises StoreUnavailable."""
+        """Store what is held, if the store can be had, and let go of files and connections.
+
+        Every later call raises StoreUnavailable, and so does one that another thread is waiting in.
+        """
         ...
 
 
@@ -127,7 +172,7 @@ def bucket_starts(start_ms: int, end_ms: int, step_s: int) -> npt.NDArray[np.int
     return np.arange(start_ms // step_ms * step_ms, end_ms, step_ms, dtype=np.int64)
 
 
-def ledger_of(identities: Iterable[tuple[int, int]], torn: int) -> Ledger:
+def ledger_of(identities: Iterable[tuple[int, int]], torn: int, late: int) -> Ledger:
     """Return the ledger of rows given as (boot, sequence) in time order."""
     numbers: defaultdict[int, set[int]] = defaultdict(set)
     rows = 0
@@ -141,4 +186,4 @@ def ledger_of(identities: Iterable[tuple[int, int]], torn: int) -> Ledger:
         for before, after in pairwise(sorted(seen))
         if after > before + 1
     ]
-    return Ledger(received, rows - received, torn, missing)
+    return Ledger(received, rows - received, torn, missing, late)

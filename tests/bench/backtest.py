@@ -11,11 +11,12 @@ from manway.cli.recorded import read
 from manway.limits import changed
 from manway.measurements import TS_END_MS
 from manway.recording import Recording
-from manway.runtime.telemetry import StoredFrame
-from manway.runtime.telemetry_chunks import ENC_FRAMES, ENC_POINTS, FRAME, MINUTE_MS, POINT, packed, summary
-from manway.runtime.telemetry_embedded import FRAME_KIND, EmbeddedStore
+from manway.runtime.telemetry_chunks import FRAME, MINUTE_MS, POINT
+from manway.runtime.telemetry_days import DAY_MINUTES
+from manway.runtime.telemetry_embedded import EmbeddedStore
+from manway.runtime.telemetry_open import FRAME_KIND, Samples
 from tests.bench.stopwatch import met, say
-from tests.kit.builders import LIMITS, TIMINGS, UNITS, a_frame
+from tests.kit.builders import LIMITS, TIMINGS, UNITS
 from tests.kit.clock import EPOCH
 from tests.kit.recorded_air import judged_one_by_one, working_day
 
@@ -58,29 +59,22 @@ def run() -> None:
 
 
 def _write(folder: Path, days: list[Recording]) -> None:
-    """Write the day as the store would have, minute by minute, but without a commit for each second of it."""
+    """Write the day as the store would have, a chunk a minute, but by columns instead of frame by frame."""
     store = EmbeddedStore(folder, writer=True)
-    store.write([StoredFrame(a_frame(at=EPOCH, device=day.device), "n01") for day in days])
-    writer = store._writer
-    assert writer is not None
+    assert store._writer is not None
+    files = store._writer.files
     for day in days:
         times = np.round(day.at * 1000).astype(np.int64)
-        for minute in np.unique(times // MINUTE_MS).tolist():
-            own = times // MINUTE_MS == minute
-            at = times[own] - minute * MINUTE_MS
-            kinds = {FRAME_KIND: (FRAME, ENC_FRAMES), **dict.fromkeys(day.channels, (POINT, ENC_POINTS))}
-            for kind, (dtype, enc) in kinds.items():
-                rows = np.zeros(len(at), dtype)
-                rows["at"] = at
-                if kind == FRAME_KIND:
-                    rows["seq"], rows["boot"] = day.seq[own], day.boot[own]
-                else:
-                    rows["value"], rows["status"] = day.channels[kind].value[own], day.channels[kind].status[own]
-                row = (minute, writer._numbers[day.device, kind, "n01"], *summary(rows), enc, packed(rows))
-                db = writer._day(minute // 1440)
-                if not db.in_transaction:
-                    db.execute("BEGIN")
-                db.execute("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-    for db in writer._days.values():
-        db.commit()
+        frames = np.zeros(len(times), FRAME)
+        frames["seq"], frames["boot"] = day.seq, day.boot
+        kinds = {FRAME_KIND: frames}
+        for gas, column in day.channels.items():
+            kinds[gas] = np.zeros(len(times), POINT)
+            kinds[gas]["value"], kinds[gas]["status"] = column.value, column.status
+        numbers = files.number([(day.device, kind, "n01") for kind in kinds])
+        days_of = times // MINUTE_MS // DAY_MINUTES
+        for number, cells in zip(numbers, kinds.values(), strict=True):
+            samples = Samples(np.full(len(times), number, np.uint32), times, cells)
+            for one in np.unique(days_of).tolist():
+                files.day(one).put_minutes([], [samples.chosen(days_of == one).in_order()])
     store.close()

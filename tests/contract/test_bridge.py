@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from api import audit, desk, store
 from api.bridge import Bridge
+from api.meanings import Meanings
+from api.plans import Plans
 from api.reads import command_row
 from manway import codec_ble, grant
 from manway.codec_mqtt import (
@@ -23,7 +27,7 @@ from manway.codec_mqtt import (
     encode,
 )
 from manway.commands import AnyCommand, GreetLock, RecordCheckIn, WriteGrant
-from manway.entities import GasTest, Permit, PermitState, Plan
+from manway.entities import GasTest, Lock, Permit, PermitState, Plan
 from manway.entities import TestPoint as Point  # by its own name it would be collected as a test
 from manway.events import (
     AlarmRaised,
@@ -46,10 +50,11 @@ from manway.runtime.signing import verify
 from manway.topics import api_filters, root
 from tests.kit.api import GAS, LOCK, PLAN_KEY, SITES, SPACE, Desk, Json, a_desk
 from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
+from tests.kit.gateway import in_place
 from tests.kit.locks import LockBench
 from tests.kit.memory_broker import MemoryBus
-from tests.kit.site import in_place
 
+ON_BOTH = pytest.mark.usefixtures("on_both")  # SQLite and PostgreSQL
 NORTH = root("yard-north")
 
 
@@ -147,6 +152,7 @@ def about(rig: Rig, key: str, cause: str = "", **named: object) -> Json:
 # ---- events in
 
 
+@ON_BOTH
 def test_a_batch_is_committed_and_then_acknowledged(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.send(1, locked("a"), locked("b"))
@@ -157,6 +163,7 @@ def test_a_batch_is_committed_and_then_acknowledged(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@ON_BOTH
 def test_a_repeated_or_overlapping_batch_adds_only_what_is_new(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.send(1, locked("a"), locked("b"))
@@ -169,6 +176,7 @@ def test_a_repeated_or_overlapping_batch_adds_only_what_is_new(tmp_path: Path) -
     play(tmp_path, scenario)
 
 
+@ON_BOTH
 def test_behind_a_gap_nothing_is_committed_and_the_old_number_answered(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.send(3, locked("c"))
@@ -190,6 +198,7 @@ def test_a_new_journal_is_counted_from_its_own_beginning(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
+@ON_BOTH
 def test_a_restarted_api_knows_how_far_it_was(tmp_path: Path) -> None:
     async def first(rig: Rig) -> None:
         await rig.send(1, locked("a"), locked("b"))
@@ -254,6 +263,30 @@ def test_a_foreign_topic_is_no_poison_either(tmp_path: Path) -> None:
         await rig.gateway.publish("manway/1/00/yard-north/gw/event", b"{}")
         await rig.send(1, locked("a"))
         assert rig.acks == [1]
+
+    play(tmp_path, scenario)
+
+
+def test_an_event_that_trips_us_up_stays_unanswered_and_stops_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take = Meanings.take
+
+    def trip(self: Meanings, db: sa.Connection, event: AnyEvent) -> None:
+        if event.id == "stone":
+            raise LookupError(event.id)
+        take(self, db, event)
+
+    async def scenario(rig: Rig) -> None:
+        monkeypatch.setattr(Meanings, "take", trip)
+        await rig.send(1, locked("a"), locked("stone"))
+        assert (rig.acks, rig.in_log()) == ([], [])
+        await rig.send(1, locked("s", "yard-south"), jid="j2", site="yard-south")
+        assert rig.in_log() == ["s"]
+        assert "LookupError" in capsys.readouterr().out
+        monkeypatch.setattr(Meanings, "take", take)
+        await rig.send(1, locked("a"), locked("stone"))
+        assert rig.acks == [2]
 
     play(tmp_path, scenario)
 
@@ -473,6 +506,7 @@ def greeted(rig: Rig, command: str, key: str = "g1", lock: str = LOCK, hello: by
     return LockGreeted(**about(rig, key, command), lock=lock, hello=raw)  # type: ignore[arg-type]
 
 
+@ON_BOTH
 def test_a_hello_becomes_one_signed_grant_on_its_way(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         command, _ = await asked(rig)
@@ -516,6 +550,7 @@ def test_a_greeted_lock_is_not_greeted_again(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@ON_BOTH
 def test_an_unlock_is_pending_until_the_lock_itself_has_opened(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         command, _ = await asked(rig)
@@ -701,6 +736,7 @@ def test_every_site_gets_its_signed_retained_plan_once(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@ON_BOTH
 def test_a_plan_is_sent_again_with_the_next_version_when_it_changes(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
@@ -715,6 +751,7 @@ def test_a_plan_is_sent_again_with_the_next_version_when_it_changes(tmp_path: Pa
     play(tmp_path, scenario)
 
 
+@ON_BOTH
 def test_a_plan_names_the_newest_entry_grant_of_a_permit_that_holds_its_space(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         permit = rig.make_permit(PermitState.ACTIVE)
@@ -736,18 +773,125 @@ def test_a_plan_names_the_newest_entry_grant_of_a_permit_that_holds_its_space(tm
     play(tmp_path, scenario)
 
 
+@ON_BOTH
 def test_a_plan_that_could_not_be_sent_is_sent_unchanged(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await asyncio.sleep(1)
         rig.make_permit(PermitState.APPROVED)
-        bridge = Bridge(rig.office, rig.broker.bus("other"), PLAN_KEY, SITES, in_place)
+        plans = Plans(rig.office, PLAN_KEY, SITES)
         with rig.records.look() as db:
-            plan = bridge._plan(db, "yard-north")
-        kept = bridge._fresh_plan("yard-north", plan)  # and the process dies before it is out
+            plan = plans.build(db, "yard-north")
+        kept = plans.sign("yard-north", plan)  # and the process dies before it is out
         assert kept is not None
         await asyncio.sleep(2)
         assert encode(rig.plans()[-1]) == kept
-        assert bridge._fresh_plan("yard-north", plan) is None
+        assert plans.sign("yard-north", plan) is None
+        with rig.records.change() as db:
+            db.execute(store.plan.update().values(sent=False))
+        assert [site for site, _ in plans.due()] == SITES
+        assert plans.due() == plans.due()  # the broker's client has not taken them yet
+        assert [site for site, _ in plans.due()] == SITES
+        for site in SITES:
+            plans.sent(site)
+        assert plans.due() == []
+
+    play(tmp_path, scenario)
+
+
+def test_a_plan_is_made_anew_only_when_it_may_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    build = Plans.build
+
+    def counted(self: Plans, db: sa.Connection, site: str) -> Plan:
+        made.append(site)
+        return build(self, db, site)
+
+    async def scenario(rig: Rig) -> None:
+        monkeypatch.setattr(Plans, "build", counted)
+        await asyncio.sleep(1)
+        assert made == SITES
+        for number in range(5):
+            await rig.send(number + 1, locked(f"e{number}"))
+            await asyncio.sleep(1)
+        assert made == SITES
+        rig.make_permit(PermitState.SUBMITTED)  # may have; the digest says that it has not
+        await asyncio.sleep(3)
+        assert (made, len(rig.plans())) == ([*SITES, "yard-north"], 1)
+
+    play(tmp_path, scenario)
+
+
+async def pictured(rig: Rig, version: int, seconds: int) -> None:
+    """The gateway shows for some seconds which plan it goes by."""
+    picture = rig.office.pictures.state["yard-north"]
+    for _ in range(seconds):
+        await rig.raw("gw/state", encode(msgspec.structs.replace(picture, plan_version=version)))
+        await rig.beat()
+        await asyncio.sleep(1)
+
+
+def test_a_plan_that_the_gateway_does_not_show_is_repeated_every_ten_seconds(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.look()
+        await pictured(rig, 0, 8)
+        assert len(rig.plans()) == 1
+        await pictured(rig, 0, 4)
+        assert [plan_of(p).version for p in rig.plans()] == [1, 1]
+        assert len({p.body for p in rig.plans()}) == 1
+        await pictured(rig, 1, 12)
+        assert len(rig.plans()) == 2
+        rig.office.pictures.heard_at.clear()
+        await rig.raw("gw/state", encode(msgspec.structs.replace(rig.office.pictures.state["yard-north"], plan_version=0)))
+        await asyncio.sleep(8)  # nobody there: it waits in the broker, retained
+        assert len(rig.plans()) == 2
+        assert len(rig.plans("yard-south")) == 1
+
+    play(tmp_path, scenario)
+
+
+def test_restored_records_overtake_the_plan_of_a_gateway(tmp_path: Path) -> None:
+    """It takes none whose number is not above its own; ours must not count from the backup's."""
+
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        rig.look()
+        await pictured(rig, 41, 12)
+        assert [plan_of(p).version for p in rig.plans()] == [1, 42]
+        await pictured(rig, 42, 15)
+        rig.make_permit(PermitState.APPROVED)
+        await asyncio.sleep(2)
+        assert [plan_of(p).version for p in rig.plans()] == [1, 42, 43]
+
+    play(tmp_path, scenario)
+
+
+def test_a_plan_too_large_for_a_message_says_what_to_do_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(7).randbytes  # noqa: S311  like keys in one thing: it cannot be packed
+
+    async def scenario(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        with rig.records.change() as db:
+            for number in range(1500):
+                lock = Lock(f"lock-x{number}", draw(8), draw(32), SPACE)
+                store.put(db, "Lock", lock.device, lock, site="yard-north")
+        await asyncio.sleep(5)
+        assert len(rig.plans()) == 1
+        said = [line for line in capsys.readouterr().out.splitlines() if "plan too large" in line]
+        assert len(said) == 1
+        assert "divide the site" in said[0]
+        await rig.send(1, locked("a"))
+        assert rig.acks == [1]
+        with rig.records.change() as db:
+            db.execute(store.document.delete().where(store.document.c.id.like("lock-x%")))
+            store.touch(db, "yard-north")
+        await asyncio.sleep(2)
+        assert len(rig.plans()) == 1  # what it was: nothing to send
+        rig.make_permit(PermitState.APPROVED)
+        await asyncio.sleep(2)
+        assert [plan_of(p).version for p in rig.plans()] == [1, 2]
 
     play(tmp_path, scenario)
 
@@ -755,6 +899,7 @@ def test_a_plan_that_could_not_be_sent_is_sent_unchanged(tmp_path: Path) -> None
 # ---- time
 
 
+@ON_BOTH
 def test_a_permit_ends_by_itself_when_nobody_is_inside(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         ends = EPOCH + 30

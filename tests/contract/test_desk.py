@@ -24,6 +24,8 @@ from tests.kit.api import GAS, LOCK, PEOPLE, SPACE, Desk, a_desk
 from tests.kit.clock import EPOCH
 from tests.kit.locks import ISSUER, LockBench, seeded_key
 
+ON_BOTH = pytest.mark.usefixtures("on_both")  # SQLite and PostgreSQL
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Desk]:
@@ -130,6 +132,7 @@ def active(bench: Desk) -> Permit:
 # ---- by the book
 
 
+@ON_BOTH
 def test_a_permit_goes_by_the_book_from_request_to_hand_back(bench: Desk) -> None:
     permit = active(bench)
     bench.look(bolts={LOCK: Bolt.RETRACTED})
@@ -221,6 +224,7 @@ def test_only_a_submitted_request_is_decided_on(state: PermitState, bench: Desk)
     assert bench.permit(permit.id) == permit
 
 
+@ON_BOTH
 def test_of_two_requests_for_one_space_and_time_one_is_approved(bench: Desk) -> None:
     first, second = As(bench, "worker").submit(draft()), As(bench, "worker").submit(draft(start=EPOCH + 3599, end=EPOCH + 7200))
     third = As(bench, "worker").submit(draft(start=EPOCH + 3600, end=EPOCH + 7200))
@@ -374,6 +378,7 @@ def test_every_failing_check_of_an_unlock_is_answered_and_kept(bench: Desk) -> N
     assert bench.commands() == {}
 
 
+@ON_BOTH
 def test_every_denied_attempt_is_one_more_event(bench: Desk) -> None:
     permit = bench.make_permit()
     for _ in range(3):
@@ -444,6 +449,7 @@ def test_a_space_without_an_entrance_has_no_lock_to_open(bench: Desk) -> None:
     assert desk_check(bench, permit.id) == ["G04", "G19"]
 
 
+@ON_BOTH
 def test_an_emergency_opening_asks_nobody(bench: Desk) -> None:
     bench.office.pictures.state.clear()
     assert As(bench, "worker").emergency()
@@ -569,6 +575,7 @@ def test_a_hand_back_without_one_confirmation_is_none(item: str, word: object, b
     assert refusal.value.failures[0].params["items"] == item
 
 
+@ON_BOTH
 def test_a_space_is_handed_back_behind_a_thrown_bolt_only(bench: Desk) -> None:
     permit = bench.make_permit(PermitState.CLOSING)
     bench.look(bolts={LOCK: Bolt.RETRACTED})
@@ -737,6 +744,7 @@ def test_ids_sort_by_time_and_are_version_7(bench: Desk) -> None:
     assert {(key[14], key[19] in "89ab", len(key)) for key in ids} == {("7", True, 36)}
 
 
+@ON_BOTH
 def test_people_of_the_kit_are_those_of_the_yard(bench: Desk) -> None:
     for account, person in PEOPLE.items():
         assert (bench.person(account).id, bench.person(account).roles) == (person, [account])

@@ -9,27 +9,26 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.app import Gateway
 from gateway.health import API_SILENT_S, FIRST_WORD_S, Health
-from gateway.host import SiteHost
-from gateway.journal import Journal
+from gateway.journal import Entry, Journal
+from gateway.journal_reader import JournalReader
+from gateway.picture import site_state
 from manway.codec_mqtt import ApiHeartbeat, encode
 from manway.commands import GreetLock, RecordCount
+from manway.engine import Engine
 from manway.entities import PermitState, Plan
-from manway.errors import StoreUnavailable
 from manway.events import AlarmRaised, Event
 from manway.inputs import AnyInput, FrameReceived, HealthReported
 from manway.runtime.clock import SystemClock
 from manway.runtime.ports import Message
-from manway.runtime.signing import verify
-from manway.runtime.telemetry import Dead, StoredFrame
 from manway.topics import Address, device_topic, gateway_filters, root
 from tests.contract.test_ingest import a_birth, gas, signed_plan
+from tests.kit.brokers import Inbox
 from tests.kit.builders import LIMITS, TIMINGS, Desk, a_frame, a_permit, a_plan
 from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
+from tests.kit.gateway import Shelf, a_gateway, a_host, inputs_of, open_journal, path_of, tell
 from tests.kit.locks import SITE
 from tests.kit.memory_broker import MemoryBroker, MemoryBus
-from tests.kit.site import in_place
 
 NOBODY: Plan = a_plan(permits=[a_permit()])
 Told = tuple[str, bool, bool]
@@ -162,20 +161,21 @@ class Site:
 
     def __init__(self, folder: Path, began: float = EPOCH) -> None:
         self.loud, self.bus = Loud(), MemoryBroker().bus("gw-1")
-        named = {"limits": LIMITS, "timings": TIMINGS, "verify": verify, "plan_key": SITE.public_key}
-        self.host = SiteHost("yard", folder, output=self.loud, began=began, **named)  # type: ignore[arg-type]
-        self.host.restore()
+        self.folder, self.journal = folder, open_journal(folder)
+        self.host = a_host(self.journal, "yard", SITE.public_key, self.loud, began=began)
 
     def take(self, name: str, payload: bytes, second: float, device: str = "") -> None:
         topic = device_topic("yard", device, name) if device else f"{root('yard')}{name}"
         message = (Address("yard", device, name), Message(topic, payload))
-        asyncio.run(self.host.take([message], EPOCH + second, self.bus, in_place))
+        asyncio.run(tell(self.host, self.journal, [message], EPOCH + second, self.bus))
 
     def plan(self, plan: Plan, second: float = 1) -> None:
         self.take("api/plan", signed_plan(plan), second)
 
     def wait(self, second: float) -> None:
-        asyncio.run(self.host.advance(EPOCH + second, in_place))
+        entry = self.host.advance(EPOCH + second)
+        if entry is not None:
+            self.host.seq = self.journal.commit([entry])["yard"]
 
     def recount(self, *people: str, second: float) -> None:
         command = Desk().recount(*people, at=EPOCH + second).command
@@ -191,14 +191,14 @@ class Site:
         return found[0] if found else "absent"
 
     def inputs(self) -> list[AnyInput]:
-        return [item for _, items in self.host.journal.replay() for item in items]
+        return inputs_of(self.journal, "yard")
 
 
 def test_a_new_journal_on_a_site_with_people_inside_believes_nobody_out(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.plan(a_plan(permits=[a_permit(state=PermitState.ACTIVE)]))
     assert (site.count, site.alarm("JOURNAL_GAP")) == (None, "unacked")
-    site.host.journal.close()
+    site.journal.close()
 
     again = Site(tmp_path)
     again.wait(2)
@@ -209,14 +209,14 @@ def test_a_new_journal_on_a_site_with_people_inside_believes_nobody_out(tmp_path
     again.wait(5 + TIMINGS.alarm_off_delay_s)
     assert again.alarm("JOURNAL_GAP") == "latched_unacked"
     assert len([i for i in again.inputs() if isinstance(i, HealthReported) and i.fact == "JOURNAL_GAP"]) == 2
-    again.host.journal.close()
+    again.journal.close()
 
 
 def test_a_new_journal_on_a_site_with_nobody_inside_is_a_new_site(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.plan(NOBODY)
     assert (site.count, site.alarm("JOURNAL_GAP")) == (0, "absent")
-    site.host.journal.close()
+    site.journal.close()
 
 
 def _flip(path: Path) -> None:
@@ -236,125 +236,73 @@ def test_a_damaged_journal_is_set_aside_and_nobody_is_believed_out(spoil: Callab
     site = Site(tmp_path)
     site.plan(NOBODY)
     site.take("gas", gas(1), 2, "gas-1")
-    old, jid = tmp_path / "yard.db", site.host.journal.jid
-    site.host.journal.close()
+    old, jid = path_of(tmp_path), site.host.jid
+    site.journal.close()
     spoil(old)
     spoiled = old.read_bytes()
 
     for _ in range(2):  # also when the first start dies before it could say so
         site = Site(tmp_path)
-        assert (site.host.journal.damaged, site.inputs()) == (True, [])
-        assert (tmp_path / "yard.db.damaged-1").read_bytes() == spoiled
-        site.host.journal.close()
+        assert (site.journal.damaged, site.inputs()) == (True, [])
+        assert (tmp_path / "gw-1.db.damaged-1").read_bytes() == spoiled
+        site.journal.close()
     site = Site(tmp_path)
     assert site.host.next_deadline() == EPOCH, "at once"
     site.wait(0)
-    assert (site.loud.raised, site.host.journal.jid != jid) == (["JOURNAL_GAP"], True)
+    assert (site.loud.raised, site.host.jid != jid) == (["JOURNAL_GAP"], True)
     site.plan(NOBODY)
     assert site.count is None, "a space without people by its permit, too"
     site.recount(second=2)
     assert site.count == 0
-    site.host.journal.close()
-    assert not Site(tmp_path).host.journal.damaged
+    site.journal.close()
+    again = Site(tmp_path)
+    assert not again.journal.damaged
+    again.journal.close()
 
 
 def test_a_second_damaged_journal_takes_no_name_of_the_first(tmp_path: Path) -> None:
-    path = tmp_path / "yard.db"
+    path = path_of(tmp_path)
     for words in (b"first" * 2000, b"later" * 2000):
         path.write_bytes(words)
-        Journal(path).close()
-    kept = {name: (tmp_path / f"yard.db.damaged-{name}").read_bytes()[:5] for name in (1, 2)}
+        open_journal(tmp_path).close()
+    kept = {name: (tmp_path / f"gw-1.db.damaged-{name}").read_bytes()[:5] for name in (1, 2)}
     assert kept == {1: b"first", 2: b"later"}
 
 
 def test_what_sqlite_keeps_beside_a_damaged_journal_goes_with_it(tmp_path: Path) -> None:
     for part in ("", "-wal"):
-        (tmp_path / f"yard.db{part}").write_bytes(b"no page of anything " * 1000)
-    Journal(tmp_path / "yard.db").close()
+        (tmp_path / f"gw-1.db{part}").write_bytes(b"no page of anything " * 1000)
+    open_journal(tmp_path).close()
     names = {path.name for path in tmp_path.iterdir()}
-    assert names - {"yard.db.damaged-1-shm"} == {"yard.db", "yard.db.damaged-1", "yard.db.damaged-1-wal"}
+    beside = {"gw-1.db.damaged-1-shm", "gw-1.db.lock", "gw-1.db.ballast"}
+    assert names - beside == {"gw-1.db", "gw-1.db.damaged-1", "gw-1.db.damaged-1-wal"}
 
 
 def test_a_file_that_somebody_else_holds_is_not_called_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "yard.db"
-    other = sqlite3.connect(path, isolation_level=None)
+    other = sqlite3.connect(path_of(tmp_path), isolation_level=None)
     other.execute("CREATE TABLE held(x)")
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        Journal(path)
+        open_journal(tmp_path)
     other.close()
     assert [found.name for found in tmp_path.iterdir() if "damaged" in found.name] == []
 
 
 def test_a_file_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
-    (tmp_path / "yard.db").mkdir()
+    path_of(tmp_path).mkdir()
     with pytest.raises(sqlite3.OperationalError):
-        Journal(tmp_path / "yard.db")
-    assert (tmp_path / "yard.db").is_dir()
+        open_journal(tmp_path)
+    assert path_of(tmp_path).is_dir()
 
 
 def _fill(journal: Journal) -> None:
     """Let the file grow no further: what a full disk answers, from SQLite itself."""
-    journal._db.execute(f"PRAGMA max_page_count={journal._one('PRAGMA page_count')}")
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count={pages}")
 
 
 def _empty(journal: Journal) -> None:
     journal._db.execute("PRAGMA max_page_count=1000000")
-
-
-def test_while_the_journal_cannot_be_written_judging_goes_on_and_nothing_is_lost(tmp_path: Path) -> None:
-    site = Site(tmp_path)
-    site.plan(NOBODY)
-    site.take("state", encode(a_birth()), 1, "gas-1")
-    before = len(site.inputs())
-    _fill(site.host.journal)
-    for second in range(2, 40):
-        site.take("gas", gas(second, t=int((EPOCH + second) * 1000), v=_air(8.0 if second > 30 else 0.0)), second, "gas-1")
-    assert not site.host.durable
-    assert site.loud.raised[:1] == ["JOURNAL_FAILING"]
-    assert "GAS_LOW" in site.loud.raised
-    assert {a.kind for a in site.host.picture("gw-1").alarms} >= {"JOURNAL_FAILING", "GAS_LOW"}
-    retry = site.host.next_deadline()
-    assert retry is not None
-    assert retry <= EPOCH + 41
-
-    _empty(site.host.journal)
-    site.wait(41)
-    assert site.host.durable
-    site.wait(41.5)
-    site.wait(42 + TIMINGS.alarm_off_delay_s)
-    assert site.alarm("JOURNAL_FAILING") == "latched_unacked"
-    assert [i.frame.seq for i in site.inputs()[before:] if isinstance(i, FrameReceived)] == [*range(2, 40)]
-    picture = site.host.picture("gw-1")
-    site.host.journal.close()
-    again = Site(tmp_path)
-    again.wait(42 + TIMINGS.alarm_off_delay_s)
-    assert again.host.picture("gw-1") == picture
-    again.host.journal.close()
-
-
-def test_no_effect_takes_place_before_it_is_durable_and_the_repeated_command_brings_it(tmp_path: Path) -> None:
-    site, sent = Site(tmp_path), list[str]()
-
-    async def publish(topic: str, _: bytes, **__: object) -> None:
-        if "/down/" in topic:
-            sent.append(topic)
-
-    site.bus.publish = publish  # type: ignore[method-assign, assignment]
-    site.plan(NOBODY)
-    named = {"id": "greet-1", "site": "yard", "at": EPOCH, "exp": EPOCH + 60, "by": "attendant", "lock": "lock-1"}
-    greet = encode(msgspec.convert(named, GreetLock))
-    _fill(site.host.journal)
-    for second in range(2, 10):  # until the file is full
-        site.take("api/cmd", encode(Desk().check_in(EPOCH + second).command), second)
-        site.take("gas", gas(second), second, "gas-1")
-    assert not site.host.durable
-    site.take("api/cmd", greet, 10)
-    assert sent == []
-    _empty(site.host.journal)
-    site.take("api/cmd", greet, 12)
-    assert sent == [device_topic("yard", "lock-1", "down/hello")]
-    site.host.journal.close()
 
 
 def _air(h2s: float) -> dict[str, list[float | None]]:
@@ -362,18 +310,6 @@ def _air(h2s: float) -> dict[str, list[float | None]]:
 
 
 # ---- the whole gateway
-
-
-class Shelf:
-    """A store that takes, or is away."""
-
-    def __init__(self) -> None:
-        self.away = False
-
-    def write(self, _: Sequence[StoredFrame]) -> list[Dead]:
-        if self.away:
-            raise StoreUnavailable("shelf", "gone")
-        return []
 
 
 class Yard:
@@ -389,6 +325,12 @@ class Yard:
             if not self.silent:
                 await self.api.publish(f"{root('yard')}api/heartbeat", encode(ApiHeartbeat(1, count, 0.0)), qos=0)
             await asyncio.sleep(1)
+
+    async def frame(self, second: int, h2s: float) -> None:
+        """One frame, and a second of time."""
+        payload = gas(second, t=int((EPOCH + second) * 1000), v=_air(h2s))
+        await self.api.publish(device_topic("yard", "gas-1", "gas"), payload)
+        await asyncio.sleep(1)
 
     def alarms(self) -> dict[str, int]:
         return {a.kind: a.priority for a in self.site.host.picture("gw-1").alarms}
@@ -407,7 +349,7 @@ def play(folder: Path, scenario: Callable[[Yard], Coroutine[None, None, None]], 
             yard = Yard(site, broker, api)
             yard.silent = bool(kept)
             bus = broker.bus("gw-1", [(f, 1) for f in gateway_filters("yard")])
-            running = Gateway([site.host], bus, yard.shelf, yard.clock, name="gw-1", journal=in_place, telemetry=in_place)  # type: ignore[arg-type]
+            running = a_gateway(folder, site.journal, [site.host], bus, yard.shelf, yard.clock)
             tasks = [group.create_task(running.run()), group.create_task(yard.beat())]
             await asyncio.sleep(0.5)
             await api.publish(f"{root('yard')}api/plan", signed_plan(NOBODY), retain=True)
@@ -416,7 +358,7 @@ def play(folder: Path, scenario: Callable[[Yard], Coroutine[None, None, None]], 
             await scenario(yard)
             for task in tasks:
                 task.cancel()
-        site.host.journal.close()
+        site.journal.close()
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(whole())
@@ -450,6 +392,7 @@ def test_a_copy_of_a_heartbeat_that_the_broker_kept_is_no_pulse(tmp_path: Path) 
 
 def test_a_heartbeat_that_is_none_is_no_pulse(tmp_path: Path) -> None:
     async def scenario(yard: Yard) -> None:
+        await asyncio.sleep(1.5)  # it was heard
         yard.silent = True
         for _ in range(10):
             await yard.api.publish(f"{root('yard')}api/heartbeat", b"{}", qos=0)
@@ -472,7 +415,7 @@ def test_a_store_that_is_away_makes_an_alarm_after_ten_seconds_and_no_other_harm
         await asyncio.sleep(3600)
         assert yard.alarms()["STORE_LAGGING"] == 2
         yard.shelf.away = False
-        await asyncio.sleep(5 + TIMINGS.alarm_off_delay_s)
+        await asyncio.sleep(40 + TIMINGS.alarm_off_delay_s)  # a store that was away for an hour is asked every half minute
         assert yard.site.alarm("STORE_LAGGING") == "latched_unacked"
 
     play(tmp_path, scenario)
@@ -492,32 +435,77 @@ def test_a_clock_set_by_somebody_is_told_within_two_seconds(tmp_path: Path) -> N
     assert [log["seconds"] for log in logs if log["event"] == "clock stepped"] == [30.0, 86_370.0]
 
 
+def test_while_the_journal_cannot_be_written_judging_goes_on_and_nothing_is_lost(tmp_path: Path) -> None:
+    async def scenario(yard: Yard) -> None:
+        site, before = yard.site, len(yard.site.inputs())
+        _fill(site.journal)
+        for second in range(2, 40):
+            await yard.frame(second, 8.0 if second > 30 else 0.0)
+        assert [kind for kind in site.loud.raised if kind != "DATA_LOST"][:1] == ["JOURNAL_FAILING"]
+        assert "GAS_LOW" in site.loud.raised
+        assert {a.kind for a in site.host.picture("gw-1").alarms} >= {"JOURNAL_FAILING", "GAS_LOW"}
+        _empty(site.journal)
+        await asyncio.sleep(4 + TIMINGS.alarm_off_delay_s)
+        assert site.alarm("JOURNAL_FAILING") == "latched_unacked"
+        assert [i.frame.seq for i in site.inputs()[before:] if isinstance(i, FrameReceived)] == [*range(2, 40)]
+        picture, now = site.host.picture("gw-1"), site.host.engine.now
+        reader = JournalReader(path_of(site.folder))
+        again = Engine("yard", LIMITS, TIMINGS)
+        for entry in reader.inputs_after(0, 10_000):
+            again.receive(entry.inputs, entry.at)
+        reader.close()
+        again.advance(now)
+        assert site_state(again, gateway="gw-1", jid=site.host.jid, event=site.host.seq) == picture
+
+    play(tmp_path, scenario)
+
+
+def test_no_effect_takes_place_before_it_is_durable_and_the_repeated_command_brings_it(tmp_path: Path) -> None:
+    named = {"id": "greet-1", "site": "yard", "at": EPOCH, "exp": EPOCH + 600, "by": "attendant", "lock": "lock-1"}
+    greet = encode(msgspec.convert(named, GreetLock))
+
+    async def scenario(yard: Yard) -> None:
+        async with yard.broker.bus("lock", [(device_topic("yard", "lock-1", "down/+"), 1)]) as bus, Inbox(bus) as lock:
+            _fill(yard.site.journal)
+            for second in range(2, 10):  # until the file is full
+                await yard.frame(second, 0.0)
+            await yard.api.publish(f"{root('yard')}api/cmd", greet)
+            await asyncio.sleep(5)
+            assert lock.messages == []
+            _empty(yard.site.journal)
+            await asyncio.sleep(4)
+            assert lock.messages == [], "what could not be written is not done late"
+            await yard.api.publish(f"{root('yard')}api/cmd", greet)
+            await asyncio.sleep(1)
+            assert [message.topic for message in lock.messages] == [device_topic("yard", "lock-1", "down/hello")]
+
+    play(tmp_path, scenario)
+
+
 def test_nothing_is_acknowledged_while_the_journal_cannot_be_written(tmp_path: Path) -> None:
     async def scenario(yard: Yard) -> None:
         owed = yard.broker._sessions["gw-1"].owed
         assert len(owed) == 0
-        _fill(yard.site.host.journal)
+        _fill(yard.site.journal)
         for second in range(1, 30):
-            await yard.api.publish(
-                device_topic("yard", "gas-1", "gas"), gas(second, t=int((EPOCH + second) * 1000), v=_air(0.0))
-            )
-            await asyncio.sleep(1)
+            await yard.frame(second, 0.0)
         assert len(owed) > 0
         assert yard.alarms()["JOURNAL_FAILING"] == 2
-        _empty(yard.site.host.journal)
+        _empty(yard.site.journal)
         await asyncio.sleep(4)
         assert len(owed) == 0
-        assert yard.site.host.durable
 
     play(tmp_path, scenario)
-    frames = [i.frame.seq for _, items in Journal(tmp_path / "yard.db").replay() for i in items if isinstance(i, FrameReceived)]
+    journal = open_journal(tmp_path)
+    frames = [item.frame.seq for item in inputs_of(journal, "yard") if isinstance(item, FrameReceived)]
+    journal.close()
     assert frames == [*range(1, 30)]
 
 
 def test_a_journal_ahead_of_the_clock_by_an_hour_is_a_clock_nobody_can_trust(tmp_path: Path) -> None:
     first = Site(tmp_path)
-    first.host.journal.commit([FrameReceived(a_frame(1))], [], {}, EPOCH + 3600)
-    first.host.journal.close()
+    first.journal.commit([Entry("yard", EPOCH + 3600, [FrameReceived(a_frame(1))], [])])
+    first.journal.close()
 
     async def scenario(yard: Yard) -> None:
         await asyncio.sleep(2)

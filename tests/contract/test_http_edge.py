@@ -464,6 +464,34 @@ def test_the_delay_grows_to_a_minute_and_stays_there() -> None:
     assert set(waits[12:]) == {60.0}
 
 
+def test_what_is_known_of_guesses_is_bounded() -> None:
+    guesses = auth.Guesses()
+    for _ in range(20):
+        guesses.note("victim", 0.0, right=False)
+    for number in range(auth._MOST_ACCOUNTS - 1):
+        guesses.note(f"made-up-{number}", 1.0, right=False)
+    assert guesses.wait_s("victim", 1.0) == 59.0  # so many other names have not pushed it out
+    guesses.note("one-more", 1.0, right=False)
+    assert len(guesses._failed) == auth._MOST_ACCOUNTS
+    assert guesses.wait_s("victim", 1.0) == 0.0  # that took longer than the minute it would have had to wait
+    for number in range(auth._MOST_ACCOUNTS):
+        guesses.wait_s(f"asked-{number}", 1.0)  # to ask is not to be remembered
+    assert len(guesses._failed) == auth._MOST_ACCOUNTS
+
+
+def test_old_guesses_are_forgotten_and_a_right_one_at_once() -> None:
+    guesses = auth.Guesses()
+    for account in ("a", "b"):
+        for _ in range(9):
+            guesses.note(account, 0.0, right=False)
+    guesses.note("b", 0.0, right=True)
+    assert list(guesses._failed) == ["a"]
+    guesses.note("c", auth._FORGOTTEN_AFTER_S, right=False)
+    assert list(guesses._failed) == ["a", "c"]
+    guesses.note("c", auth._FORGOTTEN_AFTER_S + 1, right=True)
+    assert guesses._failed == {}
+
+
 def test_a_session_ends_after_half_an_hour_without_a_deed(bench: Bench) -> None:
     token = bench.token("worker")
     bench.wait(auth.IDLE_S)

@@ -1,10 +1,14 @@
 """The answers no healthy InfluxDB gives on demand, by a small server that does."""
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from manway.entities import Frame, Reading
@@ -24,11 +28,20 @@ class Canned(BaseHTTPRequestHandler):
     stored: ClassVar[list[bytes]]
     requests: ClassVar[list[tuple[int, int]]]
     release: ClassVar[threading.Event]
+    pages: ClassVar[list[Callable[[str], tuple[int, dict[str, str], bytes] | None]]]
+    asked: ClassVar[list[str]]
+    paths: ClassVar[list[str]]
+    posted: ClassVar[list[object]]
+    port: ClassVar[int]
+    version: ClassVar[str]
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         lines = body.split(b"\n")
         self.requests.append((len(lines), len(body)))
+        self.paths.append(self.path)
+        if self.path.startswith("/api/v2/dbrps"):
+            self.posted.append(msgspec.json.decode(body))
         answers = [answer for rule in self.rules if (answer := rule(lines))]
         status, headers, said = answers[0] if answers else (204, {}, b"")
         if status == 204:
@@ -38,6 +51,20 @@ class Canned(BaseHTTPRequestHandler):
             return
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(said))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(said)
+
+    def do_GET(self) -> None:
+        """Answer by the first rule that fits the path, else as a 1.x server that knows nothing."""
+        self.asked.append(self.path.split("?")[0])
+        status, headers, said = next((rule(self.path) for rule in self.pages if rule(self.path)), None) or (
+            (204, {"X-Influxdb-Version": self.version}, b"")
+            if self.path.startswith("/ping")
+            else (200, {}, b'{"results":[{}]}')
+        )
+        self.send_response(status)
+        for name, value in {**headers, "Content-Type": "application/json", "Content-Length": str(len(said))}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(said)
@@ -53,8 +80,14 @@ def canned() -> Iterator[tuple[type[Canned], InfluxStore]]:
         stored: ClassVar = []
         requests: ClassVar = []
         release: ClassVar = threading.Event()
+        pages: ClassVar = []
+        asked: ClassVar = []
+        paths: ClassVar = []
+        posted: ClassVar = []
+        version: ClassVar = "1.8.10"
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Fresh) as server:
+        Fresh.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         opened = InfluxStore(f"http://127.0.0.1:{server.server_port}", token="", org="o", bucket="b", timeout_s=0.5)
@@ -151,3 +184,150 @@ def test_an_answer_that_is_no_table_is_a_store_down(canned: tuple[type[Canned], 
     server.rules.append(lambda _lines: (200, {}, b"<html>a proxy's page</html>"))
     with pytest.raises(StoreUnavailable):
         store.prune(0)
+
+
+def test_lines_of_other_measurements_are_bisected_alike_and_sent_in_nanoseconds(
+    canned: tuple[type[Canned], InfluxStore],
+) -> None:
+    server, store = canned
+    server.rules.append(lambda lines: (400, {}, b"{}") if any(b"bad" in line for line in lines) else None)
+    lines = [b"event,site=s,type=T seq=%di %d" % (k, k) for k in range(100)]
+    lines[42] = b"bad"
+    assert [(dead.line, dead.reason.split()[0]) for dead in store.annotate(lines)] == [(b"bad", "400")]
+    assert len(server.stored) == 99
+    assert all("precision=ns" in path for path in server.paths)
+    assert store.annotate([]) == []
+
+
+def test_a_write_that_is_refused_moves_no_mark(canned: tuple[type[Canned], InfluxStore]) -> None:
+    server, store = canned
+    store.write(rows_of(3), 7)
+    server.rules.append(lambda _lines: (503, {}, b"{}"))
+    with pytest.raises(StoreUnavailable):
+        store.write(rows_of(3), 8)
+    assert store.durable() == 7
+
+
+# -- the end of a process, with a server that took the request and says nothing
+
+
+def test_closing_ends_a_write_that_nobody_answers_at_once(canned: tuple[type[Canned], InfluxStore]) -> None:
+    server, _ = canned
+    server.rules.append(lambda _lines: (0, {}, b""))
+    store = InfluxStore(f"http://127.0.0.1:{server.port}", token="", org="o", bucket="b", timeout_s=10.0)
+    refused: list[StoreUnavailable] = []
+
+    def write() -> None:
+        try:
+            store.write(rows_of(3))
+        except StoreUnavailable as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while not server.requests:
+        time.sleep(0.005)
+    began = time.monotonic()
+    store.close()
+    thread.join(5)
+    assert time.monotonic() - began < 1
+    assert [error.reason for error in refused] == ["closed"]
+
+
+def test_a_process_ends_in_time_with_a_server_that_says_nothing(canned: tuple[type[Canned], InfluxStore]) -> None:
+    server, _ = canned
+    server.rules.append(lambda _lines: (0, {}, b""))
+    program = f"""
+import threading
+from manway.runtime.telemetry_influx import InfluxStore
+store = InfluxStore("http://127.0.0.1:{server.port}", token="", org="o", bucket="b", timeout_s=60.0)
+writer = threading.Thread(target=lambda: store.annotate([b"event x=1 1"]))
+writer.start()
+while not store._server._waiting: pass
+threading.Event().wait(0.3)
+store.close()
+writer.join()
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert time.monotonic() - began < 5
+    assert "closed" in done.stderr
+
+
+# -- where InfluxQL finds a bucket of 2.x
+
+Said = tuple[int, dict[str, str], bytes]
+BUCKET: Said = (200, {}, b'{"buckets":[{"id":"b-1","name":"b"}]}')
+
+
+def mappings(*rows: str) -> tuple[int, dict[str, str], bytes]:
+    return 200, {}, b'{"content":[%s]}' % ",".join(rows).encode()
+
+
+def pages(**answers: tuple[int, dict[str, str], bytes]) -> list[Callable[[str], tuple[int, dict[str, str], bytes] | None]]:
+    return [lambda path, name=name, said=said: said if f"/{name}?" in path else None for name, said in answers.items()]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("version", ["1.8.10", "unknown", "3.2.1"])
+def test_a_server_that_is_not_2_x_needs_no_mapping(canned: tuple[type[Canned], InfluxStore], version: str) -> None:
+    server, store = canned
+    server.version = version
+    assert store.latest(["g-1"]) == {}
+    assert server.asked == ["/ping", "/query"]
+
+
+def test_a_mapping_that_is_there_is_looked_for_once(canned: tuple[type[Canned], InfluxStore]) -> None:
+    server, store = canned
+    server.version = "v2.9.1"
+    server.pages += pages(dbrps=mappings('{"database":"b","retention_policy":"autogen","default":true,"virtual":true}'))
+    store.check_mapping()
+    store.latest(["g-1"])
+    assert server.asked == ["/ping", "/api/v2/dbrps", "/query"]
+    assert server.posted == []
+
+
+@pytest.mark.parametrize("rows", [[], ['{"database":"b","retention_policy":"old","default":false}']])
+def test_a_mapping_that_is_missing_is_added(canned: tuple[type[Canned], InfluxStore], rows: list[str]) -> None:
+    server, store = canned
+    server.version = "2.9.1"
+    server.pages += pages(dbrps=mappings(*rows), buckets=BUCKET)
+    server.rules.append(lambda lines: (201, {}, b"{}") if b"bucketID" in lines[0] else None)
+    store.check_mapping()
+    (posted,) = server.posted
+    assert posted == {"org": "o", "bucketID": "b-1", "database": "b", "retention_policy": "autogen", "default": True}
+
+
+def test_a_policy_that_is_named_must_be_mapped_itself(canned: tuple[type[Canned], InfluxStore]) -> None:
+    server, _ = canned
+    server.version = "2.9.1"
+    server.pages += pages(dbrps=mappings('{"database":"b","retention_policy":"year","default":false}'))
+    store = InfluxStore(f"http://127.0.0.1:{server.port}", token="", org="o", bucket="b/year", timeout_s=0.5)
+    store.check_mapping()
+    assert server.posted == []
+    store.close()
+
+
+def test_a_token_that_may_not_map_is_told_what_is_missing(canned: tuple[type[Canned], InfluxStore]) -> None:
+    server, store = canned
+    server.version = "2.9.1"
+    server.pages += pages(dbrps=mappings(), buckets=BUCKET)
+    server.rules.append(lambda _lines: (401, {}, b'{"message":"unauthorized"}'))
+    with pytest.raises(StoreUnavailable, match="no InfluxQL mapping b/autogen, and this token may not add it") as refused:
+        store.series("g-1", "O2", NOON, NOON + 1, None)
+    assert refused.value.retry_after_s == 30.0
+
+
+def test_a_bucket_that_is_missing_is_told(canned: tuple[type[Canned], InfluxStore]) -> None:
+    server, store = canned
+    server.version = "2.9.1"
+    server.pages += pages(dbrps=mappings(), buckets=(200, {}, b'{"buckets":[]}'))
+    with pytest.raises(StoreUnavailable, match="no bucket b"):
+        store.check_mapping()
+
+
+def test_a_mapping_page_that_is_none_is_a_store_down(canned: tuple[type[Canned], InfluxStore]) -> None:
+    server, store = canned
+    server.version = "2.9.1"
+    server.pages += pages(dbrps=(200, {}, b"[]"))
+    with pytest.raises(StoreUnavailable):
+        store.check_mapping()

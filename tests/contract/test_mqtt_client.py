@@ -3,21 +3,34 @@
 import asyncio
 import importlib.metadata
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from paho.mqtt.enums import MQTTErrorCode
 from structlog.testing import capture_logs
 
 from manway import topics
 from manway.errors import BusUnavailable
-from manway.runtime import mqtt
+from manway.runtime import mqtt, mqtt_batches, mqtt_session, mqtt_thread
 from manway.runtime.broker import BrokerProcess, nats_binary, nats_users, write_nats_config
-from manway.runtime.mqtt import MqttBus
+from manway.runtime.mqtt import MqttBus, Tls, Version
+from manway.runtime.mqtt_packets import POISON
+from manway.runtime.pki import Authority
 from manway.runtime.ports import Message, Will
-from tests.kit.brokers import Inbox, connected, free_port, nats, real_bus, until
+from tests.bench import mqtt as bench
+from tests.bench.hose import publication
+from tests.kit.brokers import Inbox, connected, free_port, hurry, link_of, mosquitto, nats, real_bus, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_hosts(["127.0.0.1", "::1"])]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
 
 
 @pytest.fixture
@@ -111,22 +124,19 @@ async def test_the_client_may_start_before_the_broker(tmp_path: Path) -> None:
                 broker.stop()
 
 
-async def test_a_failing_callback_is_logged_and_does_not_end_the_thread(tmp_path: Path) -> None:
-    broker = nats(tmp_path)
+async def test_a_failing_handler_is_logged_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = mosquitto(tmp_path)
     broker.start()
     try:
         async with real_bus(broker, "both", ["q"]) as bus:
             await connected(bus)
-            good = bus._client.on_message
-            bus._client.on_message = lambda *_: 1 / 0  # type: ignore[assignment]
-            with capture_logs() as logs:
-                await bus.publish("q", b"broken")
-                await until(lambda: any(line["event"] == "mqtt_callback_failed" for line in logs))
-                assert all(line["event"] != "mqtt_thread_failed" for line in logs)
-            bus._client.on_message = good
+            with monkeypatch.context() as broken, capture_logs() as logs:
+                broken.setattr(bus._thread.session, "_listener", None)
+                await bus.publish("q", b"taken by the broken handler")
+                await until(lambda: any(line["event"] == "mqtt_thread_failed" for line in logs))
             async with Inbox(bus) as inbox:
                 await bus.publish("q", b"whole")
-                await until(lambda: b"whole" in inbox.payloads)
+                await until(lambda: {b"taken by the broken handler", b"whole"} <= set(inbox.payloads))
     finally:
         broker.stop()
 
@@ -137,13 +147,13 @@ async def test_the_network_thread_begins_again_after_an_error_inside_it(tmp_path
     try:
         async with real_bus(broker, "both", ["q"]) as bus:
             await connected(bus)
-            healthy = bus._client._packet_handle
+            client = bus._thread.session.client
+            assert client is not None
 
-            def broken() -> int:
-                bus._client._packet_handle = healthy  # type: ignore[method-assign]
+            def broken() -> MQTTErrorCode:
                 raise MemoryError
 
-            bus._client._packet_handle = broken  # type: ignore[method-assign, assignment]
+            client._packet_handle = broken  # type: ignore[method-assign]
             with capture_logs() as logs:
                 await bus.publish("q", b"through")
                 await until(lambda: any(line["event"] == "mqtt_thread_failed" for line in logs))
@@ -154,9 +164,23 @@ async def test_the_network_thread_begins_again_after_an_error_inside_it(tmp_path
         broker.stop()
 
 
-def test_the_address_must_be_plain_mqtt() -> None:
-    with pytest.raises(ValueError, match="mqtt://host:port"):
-        MqttBus("mqtts://broker", "a")
+@pytest.mark.parametrize(
+    ("url", "tls", "says"),
+    [
+        ("http://broker", None, "mqtt://host:port or mqtts://host:port"),
+        ("mqtt://", None, "mqtt://host:port"),
+        ("mqtts://broker", None, "set broker_ca"),
+        ("mqtt://broker:8883", Tls(Path("ca.crt")), "write mqtts://broker:8883"),
+    ],
+)
+def test_an_address_and_its_certificates_must_fit(url: str, tls: Tls | None, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        MqttBus(url, "a", tls=tls)
+
+
+def test_certificates_that_are_not_there_stop_the_start(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        MqttBus("mqtts://broker", "a", tls=Tls(tmp_path / "ca.crt"))
 
 
 def test_a_will_that_no_broker_takes_is_refused_before_the_first_connect() -> None:
@@ -207,6 +231,8 @@ class BadServer:
     """Speaks enough MQTT to misbehave: takes connections, keeps the first one's publications unacknowledged."""
 
     def __init__(self) -> None:
+        self.welcome = b"\x20\2\0\0"
+        self.acknowledges_from = 1  # number of the connection
         self.connections: list[list[bytes]] = []  # payloads of each
         self.acknowledged: list[int] = []
         self.links: list[asyncio.StreamWriter] = []
@@ -220,32 +246,41 @@ class BadServer:
                 head = (await reader.readexactly(1))[0]
                 body = await reader.readexactly((await reader.readexactly(1))[0])  # every packet here is below 128 bytes
                 if head >> 4 == 1:
-                    writer.write(b"\x20\2\0\0")
+                    writer.write(self.welcome)
                 elif head >> 4 == 3:
                     topic_end = 2 + body[1]
                     payloads.append(body[topic_end + 2 :])
-                    if len(self.connections) > 1:
+                    if len(self.connections) > self.acknowledges_from:
                         writer.write(b"\x40\2" + body[topic_end : topic_end + 2])
                 elif head >> 4 == 4:
                     self.acknowledged.append(int.from_bytes(body, "big"))
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    def publish(self, topic: bytes, payload: bytes, mid: int = 0) -> None:
-        body = len(topic).to_bytes(2, "big") + topic + (mid.to_bytes(2, "big") if mid else b"") + payload
-        self.links[-1].write(bytes([0x32 if mid else 0x30, len(body)]) + body)
+    def publish(self, topic: bytes, payload: bytes, mid: int = 0, times: int = 1) -> None:
+        """Send one publication, or the same several times in one write."""
+        self.links[-1].write(publication(topic, payload, mid) * times)
+
+
+@asynccontextmanager
+async def badly_served(
+    behaviour: BadServer, protocol: Version = "3.1.1", filters: Sequence[str] = ()
+) -> AsyncIterator[tuple[BadServer, MqttBus]]:
+    server = await asyncio.start_server(behaviour.serve, "127.0.0.1", 0)
+    url = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    wanted = [(name, 1) for name in filters]
+    async with server, MqttBus(url, "victim", protocol=protocol, subscriptions=wanted) as bus:
+        if not wanted:
+            await connected(bus)
+        yield behaviour, bus
+    for link in behaviour.links:
+        link.close()
 
 
 @pytest.fixture
 async def bad() -> AsyncIterator[tuple[BadServer, MqttBus]]:
-    behaviour = BadServer()
-    server = await asyncio.start_server(behaviour.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, MqttBus(f"mqtt://127.0.0.1:{port}", "victim") as bus:
-        await connected(bus)
-        yield behaviour, bus
-    for link in behaviour.links:
-        link.close()
+    async with badly_served(BadServer()) as both:
+        yield both
 
 
 async def test_what_got_no_puback_is_sent_again_once_and_in_order_with_what_came_since(bad: tuple[BadServer, MqttBus]) -> None:
@@ -262,15 +297,43 @@ async def test_what_got_no_puback_is_sent_again_once_and_in_order_with_what_came
     assert server.connections[1] == [b"%d" % n for n in range(15)]
 
 
-async def test_a_topic_that_is_no_text_reaches_the_consumer_as_poison_and_is_acknowledged(
-    bad: tuple[BadServer, MqttBus],
+async def test_no_more_is_under_way_than_a_version_five_broker_takes() -> None:
+    server = BadServer()
+    server.welcome = b"\x20\6\0\0\3\x21\0\x0a"  # receive maximum 10
+    server.acknowledges_from = 9
+    async with badly_served(server, "5") as (_, bus):
+        for n in range(30):
+            await bus.publish("q", b"%d" % n)
+        await until(lambda: len(server.connections[-1]) == 10)
+        await asyncio.sleep(0.05)
+        assert len(server.connections) == 2  # the first was for learning the limit
+        assert len(server.connections[1]) == 10
+
+
+@pytest.mark.parametrize(("topic", "payload"), [(b"\xff", b"?"), (b"large", bytes(70_000))])
+async def test_what_nobody_can_read_reaches_the_consumer_as_poison_and_is_acknowledged(
+    bad: tuple[BadServer, MqttBus], topic: bytes, payload: bytes
 ) -> None:
     server, bus = bad
-    server.publish(b"\xff", b"?", mid=7)
+    server.publish(topic, payload, mid=7)
+    server.publish(b"q", b"good", mid=8)
     async with Inbox(bus) as inbox:
-        await inbox.has(1)
-        assert inbox.messages == [Message("\ufffd", b"?")]
-        await until(lambda: server.acknowledged == [7])
+        await inbox.has(2)
+        assert [message.topic for message in inbox.messages] == [POISON, "q"]
+        assert len(inbox.payloads[0]) <= 64
+        await until(lambda: server.acknowledged == [7, 8])
+        assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("nonsense", [b"\x30\xff\xff\xff\xff\1", b"\x10\0", b"\x90\0"])
+async def test_what_is_no_mqtt_ends_the_connection_and_not_the_bus(bad: tuple[BadServer, MqttBus], nonsense: bytes) -> None:
+    server, bus = bad
+    server.publish(b"q", b"before", mid=1)
+    server.links[-1].write(nonsense)
+    async with Inbox(bus) as inbox:
+        await until(lambda: len(server.connections) == 2 and bus.connected)
+        server.publish(b"q", b"after", mid=2)
+        await until(lambda: {b"before", b"after"} <= set(inbox.payloads))
 
 
 async def test_a_consumer_that_lags_leaves_the_socket_unread(
@@ -280,15 +343,244 @@ async def test_a_consumer_that_lags_leaves_the_socket_unread(
     server, bus = bad
     for n in range(50):
         server.publish(b"q", b"%d" % n)
-    await until(lambda: len(bus._inbox) == 10)
+    await until(lambda: bus._received >= 10)
+    await asyncio.sleep(0.05)
+    read = bus._received
+    for n in range(50, 100):
+        server.publish(b"q", b"%d" % n)
     await asyncio.sleep(0.1)
-    assert len(bus._inbox) == 10
+    assert bus._received == read
     async with Inbox(bus) as inbox:
-        await inbox.has(50)
-        assert inbox.payloads == [b"%d" % n for n in range(50)]
+        await inbox.has(100)
+        assert inbox.payloads == [b"%d" % n for n in range(100)]
+
+
+async def test_a_lagging_consumer_keeps_its_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "MAX_UNREAD", 10)
+    monkeypatch.setattr(mqtt_session, "KEEPALIVE_S", 1)  # this broker cuts a silent client after 1.5 s
+    monkeypatch.setattr(mqtt_thread, "KEEPALIVE_S", 1)
+    monkeypatch.setattr(mqtt_thread, "_TURN_S", 0.2)
+    broker = mosquitto(tmp_path)
+    await asyncio.to_thread(broker.start)
+    try:
+        async with real_bus(broker, "slow", ["q"]) as slow, real_bus(broker, "writer") as writer:
+            await connected(slow, writer)
+            for n in range(100):
+                await writer.publish("q", b"%d" % n)
+            await asyncio.sleep(2.0)
+            async with Inbox(slow) as inbox:
+                await inbox.has(100)
+                await asyncio.sleep(0.2)
+                assert inbox.payloads == [b"%d" % n for n in range(100)]  # a second connection would have repeated them
+    finally:
+        broker.kill()
+
+
+async def test_few_messages_are_read_at_once_and_many_wait_for_a_window(
+    bad: tuple[BadServer, MqttBus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt_thread, "_WINDOW_S", 0.6)
+    server, bus = bad
+    batches, clock = bus.batches(), asyncio.get_running_loop().time
+
+    async def arrival(payload: bytes) -> float:
+        server.publish(b"q", payload)
+        began, batch = clock(), await anext(batches)
+        assert batch.messages[-1].payload == payload
+        return clock() - began
+
+    assert await arrival(b"first") < 0.45
+    assert await arrival(b"second") < 0.45
+    server.publish(b"q", b"many", times=11)
+    assert len((await anext(batches)).messages) == 11
+    assert await arrival(b"after many") > 0.45
+    await asyncio.sleep(0.65)
+    assert await arrival(b"quiet again") < 0.45
+    await batches.aclose()  # type: ignore[attr-defined]  # an async generator
+
+
+async def test_a_batch_ends_where_the_next_would_be_too_large(
+    bad: tuple[BadServer, MqttBus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "MAX_BATCH", 20)
+    server, bus = bad
+    for n in range(1, 51):
+        server.publish(b"q", b"%d" % n, mid=n)
+    await until(lambda: bus._received == 50)
+    sizes = list[int]()
+    async for batch in bus.batches():
+        sizes.append(len(batch.messages))
+        await batch.ack()
+        if sum(sizes) == 50:
+            break
+    assert max(sizes) <= 20
+    await until(lambda: server.acknowledged == list(range(1, 51)))
 
 
 async def test_small_packets_are_not_held_back(bad: tuple[BadServer, MqttBus]) -> None:
-    link = bad[1]._client.socket()
-    assert isinstance(link, socket.socket)
-    assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert link_of(bad[1]).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_without_the_internals_it_is_plain_paho_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_batches, "INTERNALS", (*mqtt_batches.INTERNALS, "_gone"))
+    monkeypatch.setattr(mqtt, "MAX_UNREAD", 100)
+    monkeypatch.setattr(mqtt_thread, "_TURN_S", 0.05)
+    broker = mosquitto(tmp_path)
+    await asyncio.to_thread(broker.start)
+    try:
+        with capture_logs() as logs:
+            async with real_bus(broker, "plain", ["q"]) as bus, real_bus(broker, "writer") as writer:
+                await connected(bus, writer)
+                for n in range(300):
+                    await writer.publish("q", b"%d" % n)
+                await writer.flush()
+                await asyncio.sleep(0.2)  # unread: it pauses
+                async with Inbox(bus) as inbox:
+                    await inbox.has(300)
+                    await asyncio.sleep(0.1)
+                link_of(bus).shutdown(socket.SHUT_RDWR)
+                async with Inbox(bus) as inbox:
+                    await writer.publish("q", b"once more")
+                    await until(lambda: b"once more" in inbox.payloads)
+                    assert inbox.payloads == [b"once more"]  # everything before was acknowledged
+        assert {line["log_level"] for line in logs if line["event"] == "mqtt_plain_paho"} == {"warning"}
+    finally:
+        broker.kill()
+
+
+async def test_plain_paho_hands_on_a_topic_that_is_no_text_as_poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_batches, "INTERNALS", ("_gone",))
+    async with badly_served(BadServer()) as (server, bus), Inbox(bus) as inbox:
+        server.publish(b"\xff", b"?", mid=7)
+        await until(lambda: server.acknowledged == [7])
+        assert inbox.messages == [Message(POISON, b"?")]
+
+
+# ---- TLS
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[tuple[BrokerProcess, Tls]]:
+    """A Mosquitto behind TLS that asks for a certificate, and a client's files."""
+    authority, now = Authority.make("ca", time.time()), time.time()
+    (tmp_path / "ca.crt").write_bytes(authority.certificate)
+    for name, leaf in (("broker", authority.issue("broker", now, hosts=["127.0.0.1"])), ("gw", authority.issue("gw", now))):
+        (tmp_path / f"{name}.crt").write_bytes(leaf.certificate)
+        (tmp_path / f"{name}.key").write_bytes(leaf.key)
+    files = Tls(tmp_path / "ca.crt", tmp_path / "gw.crt", tmp_path / "gw.key")
+    broker = mosquitto(tmp_path, tls=files.context())
+    broker.start()
+    yield broker, files
+    broker.kill()
+
+
+@pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
+async def test_behind_tls_everything_arrives_in_order(secured: tuple[BrokerProcess, Tls], protocol: Version) -> None:
+    broker, files = secured
+    payloads = [b"%d" % n + bytes(2_000) for n in range(1_000)]
+    async with (
+        MqttBus(broker.url, "gw", subscriptions=[("q", 1)], tls=files, protocol=protocol) as bus,
+        Inbox(bus) as inbox,
+    ):
+        await connected(bus)
+        assert isinstance(link_of(bus), ssl.SSLSocket)
+        for payload in payloads:
+            await bus.publish("q", payload)
+        await bus.flush()
+        await inbox.has(len(payloads))
+        assert inbox.payloads == payloads
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a failed handshake's socket open
+async def test_a_broker_of_another_authority_is_not_spoken_to(secured: tuple[BrokerProcess, Tls], tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.crt"
+    stranger.write_bytes(Authority.make("stranger", time.time()).certificate)
+    with capture_logs() as logs:
+        async with MqttBus(secured[0].url, "gw", tls=Tls(stranger, secured[1].cert, secured[1].key)) as bus:
+            await until(lambda: bool(logs))
+            assert not bus.connected
+    assert "CERTIFICATE_VERIFY_FAILED" in str(next(line["reason"] for line in logs if line["event"] == "mqtt_unreachable"))
+
+
+# ---- P7 and P1 of `pipeline.md` §11
+
+
+class Outage:
+    """A proxy before a broker that, while it lasts, meets each attempt to connect with another failure."""
+
+    def __init__(self, port: int) -> None:
+        self.lasts = False
+        self.attempts = 0
+        self._port = port
+        self._links: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.lasts:
+            self.attempts += 1
+            match self.attempts % 4:
+                case 0:
+                    writer.transport.abort()  # reset
+                case 1:
+                    writer.write(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")  # no MQTT at all
+                case 2:
+                    await reader.read(3)  # half a CONNECT, then gone
+                case _:
+                    writer.write(b"\x20\2\0\3")  # "server unavailable"
+            writer.close()
+            return
+        onward, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._links |= {writer, back}
+        await asyncio.gather(self._carry(reader, back), self._carry(onward, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            self._links.discard(writer)
+
+    def begin(self) -> None:
+        self.lasts = True
+        for link in self._links:
+            link.transport.abort()
+
+
+async def test_ten_minutes_of_outage_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many attempts as ten minutes have, one in five seconds, in a few seconds of the test."""
+    monkeypatch.setattr(mqtt_thread, "_RETRY_S", (0.01, 0.01))
+    broker = mosquitto(tmp_path)
+    await asyncio.to_thread(broker.start)
+    port = int(broker.url.rsplit(":", 1)[1])
+    outage = Outage(port)
+    server = await asyncio.start_server(outage.serve, "127.0.0.1", 0)
+    url = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        async with (
+            server,
+            MqttBus(url, "gw", subscriptions=[("q", 1)]) as bus,
+            Inbox(bus) as inbox,
+            real_bus(broker, "w") as writer,
+        ):
+            await connected(bus, writer)
+            outage.begin()
+            await until(lambda: not bus.connected)
+            for n in range(50):
+                await writer.publish("q", b"from outside %d" % n)
+                await bus.publish("q", b"from inside %d" % n)
+            await until(lambda: outage.attempts >= 120)
+            assert inbox.messages == []
+            outage.lasts = False
+            await bus.flush()
+            await inbox.has(100)
+            assert [p for p in inbox.payloads if b"out" in p] == [b"from outside %d" % n for n in range(50)]
+            assert [p for p in inbox.payloads if b"ins" in p] == [b"from inside %d" % n for n in range(50)]
+    finally:
+        broker.kill()
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_message_costs_at_most_a_quarter_of_what_paho_takes(qos: int) -> None:
+    assert bench.bus_us(qos, 30_000) <= bench.paho_us(qos, 5_000) / 4  # the goal is a tenth, which the bench shows

@@ -1,212 +1,480 @@
 """Frames to the telemetry store: the cursor moves after the store's yes, and nothing else waits for it."""
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.app import Gateway
-from gateway.host import SiteHost
-from gateway.sink_store import StoreSink
-from manway.codec_mqtt import Acknowledgement, EventBatch, decode, encode
+from gateway.journal import Entry, Journal
+from gateway.journal_reader import JournalReader
+from gateway.sink_places import Places
+from gateway.sink_store import Drained, StoreSink
+from manway.entities import Bolt, Door, Frame, LockFlag, LockState, PermitState, Plan
 from manway.errors import StoreUnavailable
-from manway.events import PlanApplied
-from manway.inputs import AnyInput, FrameReceived, PlanReceived
-from manway.runtime.signing import verify
-from manway.runtime.telemetry import Dead, StoredFrame
+from manway.events import AlarmRaised, Event, PlanApplied
+from manway.ids import Priority
+from manway.inputs import AnyInput, FrameReceived, LockReported, PlanReceived
+from manway.measurements import gateway_line
+from manway.runtime.telemetry import Dead, DeadLine, Ledger, StoredFrame
 from manway.runtime.telemetry_embedded import EmbeddedStore
-from manway.topics import device_topic, gateway_filters, root
-from tests.contract.test_ingest import a_birth, gas, signed_plan
-from tests.kit.builders import LIMITS, TIMINGS, a_frame, a_permit, a_plan
-from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
-from tests.kit.locks import SITE
-from tests.kit.memory_broker import MemoryBroker
-from tests.kit.site import in_place
+from tests.kit.builders import a_frame, a_permit, a_plan
+from tests.kit.clock import EPOCH, VirtualLoop
+from tests.kit.gateway import in_place
+
+CAP = 1 << 30
+T = TypeVar("T")
+NEXT_DOOR = ("next-door", "p-engine")  # what the engine says of a frame whose plan the sink has not read
 
 
 class Shelf:
-    """A store that keeps rows in a list; `away` answers instead of it, `refuses` names sequence numbers it never takes."""
+    """A store that keeps rows in a list; `away` answers instead of it, `refuses` names sequence numbers it never takes.
+
+    `holds` makes it one that is durable only when it is told to settle, as the embedded one.
+    """
 
     def __init__(self) -> None:
         self.rows: list[StoredFrame] = []
+        self.lines: list[bytes] = []
         self.away: StoreUnavailable | None = None
+        self.full: StoreUnavailable | None = None
         self.refuses: set[int] = set()
+        self.holds = False
         self.calls = 0
+        self.settled = list[float]()
+        self._taken = self._durable = 0
 
-    def write(self, rows: Sequence[StoredFrame]) -> list[Dead]:
+    def write(self, rows: Sequence[StoredFrame], mark: int = 0) -> list[Dead]:
         self.calls += 1
         if self.away is not None:
             raise self.away
+        self._taken = mark
+        self._durable = self._durable if self.holds else mark
         self.rows += [row for row in rows if row.frame.seq not in self.refuses]
         return [Dead(row, "too odd") for row in rows if row.frame.seq in self.refuses]
+
+    def settle(self, now: float) -> None:
+        if self.full is not None:
+            raise self.full
+        self.settled.append(now)
+        self._durable = self._taken if math.isinf(now) else self._durable
+
+    def durable(self) -> int:
+        return self._durable
+
+    def annotate(self, lines: Sequence[bytes]) -> list[DeadLine]:
+        if self.away is not None:
+            raise self.away
+        self.lines += lines
+        return [DeadLine(line, "no such field") for line in lines if b"refused" in line]
 
     @property
     def numbers(self) -> list[int]:
         return [row.frame.seq for row in self.rows]
 
 
-def a_host(folder: Path) -> SiteHost:
-    return SiteHost("yard", folder, limits=LIMITS, timings=TIMINGS, verify=verify, plan_key=SITE.public_key, output=_Quiet())
-
-
-class _Quiet:
-    def show(self, _: object) -> None:
-        pass
-
-
 class Rig:
-    """A host whose journal holds what `add` gave it, and a sink behind it."""
+    """A journal that holds what `add` gave it, and a sink behind it; a second one on the same folder is a restart."""
 
-    def __init__(self, folder: Path, store: Shelf | None = None) -> None:
-        self.host, self.store = a_host(folder), store or Shelf()
-        self.host.restore()
-        self.sink = StoreSink(self.host, self.store)  # type: ignore[arg-type]
+    def __init__(self, folder: Path, store: Shelf | EmbeddedStore | None = None) -> None:
+        self.journal = Journal(folder / "journal" / "gw-1.db", cap_bytes=CAP, ballast_bytes=4096)
+        self.store = store or Shelf()
+        self.sink = StoreSink(
+            self.journal.cursor("store"),
+            JournalReader(folder / "journal" / "gw-1.db"),
+            self.store,  # type: ignore[arg-type]
+            lambda site, frame: NEXT_DOOR,  # noqa: ARG005
+            event_cursor=self.journal.cursor("store.event"),
+            jitter=lambda: 0.0,
+        )
+        self.drained = Drained(None, {}, more=False)
 
-    def add(self, *inputs: AnyInput) -> None:
-        self.host.journal.commit(inputs, self.host.engine.receive(inputs, EPOCH), {}, EPOCH)
+    def add(self, *inputs: AnyInput, site: str = "yard", at: float = EPOCH, events: Sequence[Event] = ()) -> None:
+        self.journal.commit([Entry(site, at, inputs, events)])
 
-    def drain(self, at: float = 0.0) -> None:
-        asyncio.run(self.sink.drain(EPOCH + at, in_place, in_place))
+    def add_all(self, entries: Iterable[Entry]) -> None:
+        """Commit many steps at once."""
+        self.journal.commit([*entries])
+
+    def drain(self, at: float = 0.0, *, keep: bool = True) -> Drained:
+        """Look once, `at` seconds after the beginning; `keep` False is a kill before anything is kept."""
+        self.drained = asyncio.run(self.sink.drain(EPOCH + at, in_place))
+        if keep:
+            for line, error in self.drained.buried:
+                self.journal.bury("store", line, error)
+            self.journal.move_cursors(self.drained.cursors)
+        return self.drained
+
+    def close(self) -> None:
+        self.sink._reader.close()
+        self.journal.close()
 
     @property
     def cursor(self) -> int:
-        return self.host.journal.cursor("store")
+        return self.journal.cursor("store")
+
+    @property
+    def shelf(self) -> Shelf:
+        assert isinstance(self.store, Shelf)
+        return self.store
 
 
-def test_frames_are_stored_with_their_space_and_permit_and_only_frames(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
+Start = Callable[..., Rig]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Return how to begin a rig, or begin it again, in the test's folder or one below it."""
+    begun = list[Rig]()
+
+    def begin(store: Shelf | EmbeddedStore | None = None, folder: str = ".") -> Rig:
+        begun.append(Rig(tmp_path / folder, store))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.close()
+
+
+@pytest.fixture
+def rig(start: Start) -> Rig:
+    return start()
+
+
+def frames(*numbers: int, at: float = EPOCH) -> list[FrameReceived]:
+    return [FrameReceived(a_frame(seq, at=at + seq)) for seq in numbers]
+
+
+def test_frames_are_stored_with_their_space_and_permit_and_only_frames(rig: Rig) -> None:
     rig.add(PlanReceived(a_plan()))
     rig.add(FrameReceived(a_frame(1)), FrameReceived(a_frame(1, device="gas-9")))
     rig.add(FrameReceived(a_frame(2)))
+    rig.add(FrameReceived(a_frame(3)), site="elsewhere")
     rig.drain()
 
-    placed = [(row.frame.device, row.frame.seq, row.space, row.permit) for row in rig.store.rows]
-    assert placed == [("gas-1", 1, "n01", "permit-1"), ("gas-9", 1, "unknown", ""), ("gas-1", 2, "n01", "permit-1")]
-    assert rig.cursor == 3
+    placed = [(row.frame.device, row.frame.seq, row.space, row.permit) for row in rig.shelf.rows]
+    assert placed == [
+        ("gas-1", 1, "n01", "permit-1"),
+        ("gas-9", 1, "unknown", ""),
+        ("gas-1", 2, "n01", "permit-1"),
+        ("gas-1", 3, *NEXT_DOOR),
+    ], "one sink for all sites; a site whose plan it has not read is the engine's to place"
+    assert rig.cursor == rig.journal.last_input("elsewhere")
     rig.drain(1)
-    assert rig.store.calls == 1, "nothing new, nothing written"
-    rig.host.journal.close()
+    assert rig.shelf.numbers == [1, 1, 2, 3], "nothing new, nothing written"
 
 
-def test_the_cursor_stands_until_the_store_said_yes(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
-    rig.add(FrameReceived(a_frame(1)))
-    rig.store.away = StoreUnavailable("shelf", "gone")
-    rig.drain()
+def test_the_cursor_stands_until_the_store_said_yes(start: Start) -> None:
+    rig = start()
+    rig.add(*frames(1))
+    rig.shelf.away = StoreUnavailable("shelf", "gone")
+    assert rig.drain().waiting_since == EPOCH
     assert rig.cursor == 0
 
-    rig.store.away = None
-    rig.host.journal.close()
-    again = Rig(tmp_path, rig.store)
-    again.drain()
-    assert (again.store.numbers, again.cursor) == ([1], 1)
-    again.host.journal.close()
+    rig.shelf.away = None
+    rig.close()
+    again = start(rig.store)
+    assert again.drain().waiting_since is None
+    assert (again.shelf.numbers, again.cursor) == ([1], 1)
 
 
-@pytest.mark.parametrize(("asked", "wait"), [(None, 2.0), (30.0, 30.0)])
-def test_a_store_that_is_away_is_asked_again_later_and_not_before(tmp_path: Path, asked: float | None, wait: float) -> None:
-    rig = Rig(tmp_path)
-    rig.add(FrameReceived(a_frame(1)))
-    rig.store.away = StoreUnavailable("shelf", "gone", asked)
+def test_the_cursor_stands_until_what_the_store_holds_is_durable(start: Start) -> None:
+    rig = start()
+    rig.shelf.holds = True
+    rig.add(*frames(1, 2))
+    assert rig.drain().waiting_since is None, "the store has it: it is not behind"
+    assert (rig.shelf.numbers, rig.cursor) == ([1, 2], 0)
+    rig.journal.move_cursors(asyncio.run(rig.sink.leave(in_place)).cursors)
+    assert rig.cursor == 1
+
+
+def test_a_store_that_cannot_get_rid_of_what_it_holds_is_behind_and_given_no_more(rig: Rig) -> None:
+    rig.shelf.holds = True
+    rig.add(*frames(1))
+    rig.drain()
+    rig.shelf.full = StoreUnavailable("shelf", "disk full")
+    rig.add(*frames(2), at=EPOCH + 5)
     with capture_logs() as logs:
-        rig.drain(0)
-        rig.drain(wait - 0.1)
-    assert rig.store.calls == 1
-    assert [log["reason"] for log in logs] == ["gone"]
-
-    rig.store.away = None
-    rig.add(FrameReceived(a_frame(2)))
-    rig.drain(wait)
-    assert (rig.store.numbers, rig.cursor) == ([1, 2], 2)
-    rig.host.journal.close()
+        assert rig.drain(5).waiting_since == EPOCH
+    assert [log["reason"] for log in logs] == ["disk full"]
+    assert rig.shelf.numbers == [1]
+    rig.shelf.full = None
+    rig.drain(60)
+    assert rig.shelf.numbers == [1, 2]
 
 
-def test_a_row_the_store_will_never_take_is_told_and_passed(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
-    rig.store.refuses = {2}
-    rig.add(*(FrameReceived(a_frame(seq)) for seq in (1, 2, 3)))
+@pytest.mark.parametrize("asked", [None, 7.5])
+def test_a_store_that_is_away_is_asked_later_and_later_and_not_before(rig: Rig, asked: float | None) -> None:
+    rig.add(*frames(1))
+    rig.shelf.away = StoreUnavailable("shelf", "gone", asked)
+    waits = [asked] * 7 if asked else [1, 2, 4, 8, 16, 30, 30]
+    now = 0.0
+    with capture_logs():
+        for tries, wait in enumerate(waits, 1):
+            rig.drain(now)
+            assert rig.shelf.calls == tries
+            rig.drain(now + wait - 0.1)
+            assert rig.shelf.calls == tries, "not before it asked for"
+            now += wait
+    rig.shelf.away = None
+    rig.add(*frames(2))
+    assert rig.drain(now).more, "what came meanwhile is next"
+    assert not rig.drain(now).more
+    assert (rig.shelf.numbers, rig.cursor) == ([1, 2], 2)
+    rig.shelf.away = StoreUnavailable("shelf", "gone")
+    rig.add(*frames(3))
+    with capture_logs() as logs:
+        rig.drain(now)
+    assert [log["seconds"] for log in logs] == [1.0], "a store that answered is asked soon again"
+
+
+def test_an_outage_leaves_the_rows_that_there_would_have_been(start: Start) -> None:
+    rows = []
+    for away in (False, True):
+        rig = start(folder=str(away))
+        rig.add(PlanReceived(a_plan()))
+        for second in range(0, 600, 10):
+            rig.add_all(
+                Entry("yard", at, [FrameReceived(a_frame(int(at - EPOCH) + 1, at=at)), LockReported("lock-1", _a_lock())], [])
+                for at in (EPOCH + second + k for k in range(10))
+            )
+            rig.shelf.away = StoreUnavailable("shelf", "gone") if away and 100 <= second < 500 else None
+            with capture_logs():
+                rig.drain(second)
+        for extra in range(20):
+            rig.drain(700 + 40 * extra)
+        rows.append((rig.shelf.rows, sorted(set(rig.shelf.lines)), rig.cursor))
+    assert rows[0] == rows[1]
+    assert len(rows[0][0]) == 600
+
+
+def test_a_row_the_store_will_never_take_is_buried_told_and_passed(rig: Rig) -> None:
+    rig.shelf.refuses = {2}
+    rig.add(*frames(1, 2, 3))
     with capture_logs() as logs:
         rig.drain()
 
-    assert (rig.store.numbers, rig.cursor) == ([1, 3], 1)
+    assert (rig.shelf.numbers, rig.cursor) == ([1, 3], 1)
     assert [(log["log_level"], log["device"], log["seq"], log["reason"]) for log in logs] == [("error", "gas-1", 2, "too odd")]
-    rig.host.journal.close()
+    kept = rig.journal._db.execute("SELECT sink, line, error FROM dead").fetchall()
+    assert [(sink, error) for sink, _, error in kept] == [("store", "too odd")]
+    assert msgspec.json.decode(kept[0][1], type=StoredFrame).frame == a_frame(2, at=EPOCH + 2)
+    ((site, told),) = rig.drained.rejected
+    assert (site, told.source, told.reason) == ("yard", "store/gas-1", "too odd")
+    assert len(told.id) == 32
 
 
-def test_a_crash_between_store_and_cursor_stores_again_and_counts_once(tmp_path: Path) -> None:
-    """The real store: what is written twice is there once."""
+@pytest.mark.parametrize("kept", [True, False], ids=["after the cursor", "before the cursor"])
+def test_a_kill_between_store_and_cursor_stores_again_and_counts_once(tmp_path: Path, start: Start, *, kept: bool) -> None:
+    """The real store, killed ten times in a minute: what it held is read again, what it had stored is there once."""
+    count = 0
+    for _ in range(10):
+        store = EmbeddedStore(tmp_path / "telemetry", writer=True)
+        rig = start(store)
+        if not count:
+            rig.add(PlanReceived(a_plan()))
+        for _ in range(5):
+            rig.add_all(Entry("yard", EPOCH + count + k, frames(count + k), []) for k in range(1, 6))
+            count += 5
+            rig.drain(count, keep=kept or count % 2 == 0)
+        assert store._writer is not None
+        store._writer.files.close()  # the kill: what is open in memory is gone
+        rig.close()
     store = EmbeddedStore(tmp_path / "telemetry", writer=True)
-    for _ in range(2):
-        rig = Rig(tmp_path / "journal", store)  # type: ignore[arg-type]
-        if not list(rig.host.journal.replay()):
-            rig.add(PlanReceived(a_plan()), *(FrameReceived(a_frame(seq, at=EPOCH + seq)) for seq in range(1, 6)))
-        rig.drain()
-        rig.host.journal._db.execute("DELETE FROM cursor")
-        rig.host.journal.close()
-
-    ledger = store.ledger("gas-1", int(EPOCH) * 1000, int(EPOCH + 60) * 1000)
-    assert (ledger.received, ledger.doubled, ledger.torn, ledger.missing) == (5, 0, 0, [])
+    rig = start(store)
+    while rig.drain(count).more:
+        pass
+    first, end = int(EPOCH) * 1000, int(EPOCH + 600) * 1000
+    assert store.ledger("gas-1", first, end) == Ledger(received=250)
+    assert store.series("gas-1", "O2", first, end, 60).n_ok.sum() == 250
+    assert store.permits("gas-1", first, end) == {"permit-1": (first + 1000, first + 250_000)}
+    rig.close()
     store.close()
 
 
-def test_a_frame_of_an_odd_clock_is_passed_by_the_real_store(tmp_path: Path) -> None:
+def test_a_frame_of_an_odd_clock_is_passed_by_the_real_store(tmp_path: Path, start: Start) -> None:
     store = EmbeddedStore(tmp_path / "telemetry", writer=True)
-    rig = Rig(tmp_path / "journal", store)  # type: ignore[arg-type]
+    rig = start(store)
     rig.add(PlanReceived(a_plan()), FrameReceived(a_frame(1, at=2.0**53 / 1000)), FrameReceived(a_frame(2, at=EPOCH)))
     with capture_logs() as logs:
         rig.drain()
-
-    assert [log["seq"] for log in logs] == [1]
-    assert rig.cursor == 1
-    rig.host.journal.close()
+    assert [log["seq"] for log in logs if "seq" in log] == [1]
+    rig.drain(3700)
+    assert rig.cursor == rig.journal.last_input("yard")
+    rig.close()
     store.close()
 
 
-def test_events_and_acknowledgements_do_not_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
-    shelf = Shelf()
-    shelf.away = StoreUnavailable("shelf", "gone", 5.0)
+def test_a_minute_of_a_backlog_is_not_over_before_it_was_read(start: Start) -> None:
+    """Catching up, the sink's time is the journal's: else every look would write the minute again."""
+    rig = start()
+    rig.add_all(Entry("yard", EPOCH + second, frames(second + 1), []) for second in range(450))
+    looks = 0
+    while rig.drain(100_000).more:
+        looks += 1
+    assert looks == 2
+    assert [at - EPOCH for at in rig.shelf.settled] == [-EPOCH, 199, 199, 399, 399, 100_000]
+    assert rig.shelf.numbers == list(range(1, 451))
 
-    async def scenario() -> tuple[list[EventBatch], int, int]:
-        clock, broker, batches = FakeClock(), MemoryBroker(), list[EventBatch]()
-        host = a_host(tmp_path)
-        gateway = Gateway(
-            [host],
-            broker.bus("gw-1", [(f, 1) for f in gateway_filters("yard")]),
-            shelf,  # type: ignore[arg-type]
-            clock,
-            name="gw-1",
-            journal=in_place,
-            telemetry=in_place,
-        )
-        async with asyncio.TaskGroup() as group, broker.bus("api", [(f"{root('yard')}gw/event", 1)]) as api:
-            task = group.create_task(gateway.run())
-            await asyncio.sleep(0.1)
-            await api.publish(f"{root('yard')}api/plan", signed_plan(a_plan(permits=[a_permit()])), retain=True)
-            await api.publish(device_topic("yard", "gas-1", "state"), encode(a_birth()), retain=True)
-            await api.publish(device_topic("yard", "gas-1", "gas"), gas(1))
-            await asyncio.sleep(1)
-            async for batch in api.batches():
-                batches += [decode(message.payload, EventBatch, "test") for message in batch.messages]
-                await batch.ack()
-                break
-            owed = len(broker._sessions["gw-1"].owed)
-            done = Acknowledgement(host.journal.jid, host.journal.last_seq())
-            await api.publish(f"{root('yard')}api/ack", encode(done), qos=0)
-            await asyncio.sleep(1)
-            cursor = host.journal.cursor("uplink")
-            assert shelf.rows == []
-            shelf.away = None
-            await asyncio.sleep(10)
-            task.cancel()
-        host.journal.close()
-        return batches, owed, cursor
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        batches, owed, cursor = runner.run(scenario())
+# -- what people look at beside the curves
 
-    assert isinstance(batches[0].e[0], PlanApplied)
-    assert owed == 0, "everything was acknowledged to the broker"
-    assert cursor == batches[-1].first + len(batches[-1].e) - 1
-    assert shelf.numbers == [1]
+
+def _a_lock(door: Door = Door.CLOSED) -> LockState:
+    return LockState(Bolt.LOCKED, door, 0, LockFlag(0), 0, 87, 0, 12, 7, 4711)
+
+
+def test_lock_reports_and_events_become_lines_in_their_order(rig: Rig) -> None:
+    raised = AlarmRaised(
+        id="e-2",
+        at=EPOCH + 1,
+        site="yard",
+        alarm="a-1",
+        kind="GAS_HIGH",
+        object='gas-1/"H2S"',
+        space="n01",
+        priority=Priority.P1,
+        cause="f-1",
+    )
+    rig.add(PlanReceived(a_plan()), events=[PlanApplied(id="e-1", at=EPOCH, site="yard", version=1)])
+    rig.add(LockReported("lock-1", _a_lock(Door.OPEN)), LockReported("lock-1", _a_lock()), events=[raised])
+    rig.add(LockReported("lock-1", _a_lock(), retained=True))
+    rig.drain()
+
+    ms = int(EPOCH) * 1000
+    assert [line.decode().split(" ")[0] for line in rig.shelf.lines] == [
+        "lock,lock=lock-1,space=n01",
+        "lock,lock=lock-1,space=n01",
+        "event,site=yard,type=PlanApplied",
+        "event,site=yard,type=AlarmRaised",
+    ], "a copy that the broker kept is no report"
+    assert [int(line.split(b" ")[-1]) for line in rig.shelf.lines[:2]] == [ms * 10**6, ms * 10**6 + 1], "two at once are two"
+    assert rb"gas-1/\\\"H2S\\\"" in rig.shelf.lines[3], "a quote in JSON in a quoted field"
+    assert rig.drained.cursors == {"store": 3, "store.event": 2}
+    rig.drain(1)
+    assert len(rig.shelf.lines) == 4
+
+
+def test_a_line_the_store_will_never_take_is_buried(rig: Rig) -> None:
+    rig.add(events=[PlanApplied(id="refused", at=EPOCH, site="yard", version=1)])
+    rig.add(LockReported("no lock", _a_lock()), events=[PlanApplied(id="e-2", at=-1.0, site="yard", version=2)])
+    with capture_logs() as logs:
+        rig.drain()
+    assert len(logs) == 3
+    errors = [error for (error,) in rig.journal._db.execute("SELECT error FROM dead")]
+    assert [error.split(":")[0] for error in errors] == ["not an id", "time outside 1970-2100", "no such field"]
+    assert rig.drained.cursors == {"store": 1, "store.event": 2}
+
+
+def test_heartbeats_wait_for_the_store_and_old_ones_are_forgotten(rig: Rig) -> None:
+    rig.shelf.away = StoreUnavailable("shelf", "gone")
+    for second in range(1000):
+        rig.sink.beat(gateway_line("gw-1", EPOCH + second, fill=0.1, lag_s=0.0, engine_age_s=0.1, rss=9e7))
+    with capture_logs():
+        rig.drain()
+    rig.shelf.away = None
+    rig.drain(60)
+    assert len(rig.shelf.lines) == 600
+    assert rig.shelf.lines[-1].endswith(str(int(EPOCH + 999) * 10**9).encode())
+    rig.drain(61)
+    assert len(rig.shelf.lines) == 600
+
+
+def test_a_journal_that_cannot_be_read_is_tried_again(rig: Rig) -> None:
+    rig.add(*frames(1))
+    rig.journal._db.execute("ALTER TABLE input RENAME COLUMN body TO gone")
+    real = rig.sink._reader.waiting_since
+    with capture_logs() as logs:
+        rig.drain()
+    assert "no such column" in logs[0]["reason"]
+    rig.journal._db.execute("ALTER TABLE input RENAME COLUMN gone TO body")
+    rig.drain(1)
+    assert (rig.shelf.numbers, real(0)) == ([1], EPOCH)
+
+
+def test_leaving_waits_for_no_store_that_says_nothing(rig: Rig) -> None:
+    async def never(work: Callable[[], T]) -> T:
+        await asyncio.get_running_loop().create_future()
+        return work()
+
+    rig.add(*frames(1))
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner, capture_logs() as logs:
+        left = runner.run(rig.sink.leave(never))
+    assert (left.cursors, left.more) == ({}, False)
+    assert [log["event"] for log in logs] == ["store did not answer at the end"]
+
+
+def test_leaving_a_store_that_is_gone_keeps_what_is_known(rig: Rig) -> None:
+    rig.shelf.full = StoreUnavailable("shelf", "closed")
+    rig.add(*frames(1))
+    with capture_logs():
+        left = asyncio.run(rig.sink.leave(in_place))
+    assert (left.cursors, left.waiting_since) == ({}, EPOCH)
+
+
+# -- where and under which permit
+
+
+def a_plan_with(version: int, permit: str, state: PermitState = PermitState.ACTIVE, *, space: str = "n01") -> Plan:
+    plan = a_plan(permits=[msgspec.structs.replace(a_permit(), id=permit, state=state)] if permit else [])
+    moved = [msgspec.structs.replace(known, space=space) for known in plan.instruments]
+    return msgspec.structs.replace(plan, version=version, instruments=moved)
+
+
+def seen(places: Places, second: float, *, replayed: bool = False, device: str = "gas-1") -> tuple[str, str]:
+    frame: Frame = msgspec.structs.replace(a_frame(1, device=device, at=EPOCH + second), replayed=replayed)
+    return places.of("yard", frame)
+
+
+@pytest.fixture
+def places() -> Places:
+    known = Places(lambda _site, _frame: NEXT_DOOR)
+    known.learn("yard", a_plan_with(1, "p-1"), EPOCH)
+    known.learn("yard", a_plan_with(2, "p-2"), EPOCH + 100)
+    known.learn("yard", a_plan_with(3, ""), EPOCH + 200)
+    return known
+
+
+def test_a_row_of_a_backlog_is_under_the_permit_of_its_own_time(places: Places) -> None:
+    assert seen(places, 300) == ("n01", "")
+    assert [seen(places, second, replayed=True) for second in (50, 150, 250)] == [("n01", "p-1"), ("n01", "p-2"), ("n01", "")]
+    assert seen(places, -50, replayed=True) == NEXT_DOOR
+    assert seen(places, 50, device="gas-9") == seen(places, 50, replayed=True, device="gas-9") == ("unknown", "")
+
+
+def test_a_live_row_is_placed_by_the_plan_before_it_whatever_its_clock_says(places: Places) -> None:
+    assert seen(places, 50) == ("n01", "")
+
+
+def test_a_plan_that_is_not_newer_changes_nothing(places: Places) -> None:
+    places.learn("yard", a_plan_with(3, "p-9"), EPOCH + 300)
+    assert seen(places, 400) == ("n01", "")
+
+
+def test_an_instrument_that_moved_leaves_its_old_rows_where_they_were(places: Places) -> None:
+    places.learn("yard", a_plan_with(4, "", space="n02"), EPOCH + 300)
+    assert seen(places, 400) == ("n02", "")
+    assert seen(places, 50, replayed=True) == ("n01", "p-1")
+
+
+def test_a_permit_that_lets_nobody_in_any_more_holds_no_row(places: Places) -> None:
+    places.learn("yard", a_plan_with(4, "p-3", PermitState.CLOSED), EPOCH + 300)
+    assert seen(places, 400) == ("n01", "")
+
+
+def test_sites_do_not_share_their_names(places: Places) -> None:
+    places.learn("other", a_plan_with(1, "p-other", space="n07"), EPOCH + 300)
+    assert seen(places, 400) == ("n01", "")
+    assert places.of("other", a_frame(1))[0] == "n07"
+    assert (places.of_lock("yard", "lock-1"), places.of_lock("yard", "lock-9")) == ("n01", "unknown")
+
+
+def test_what_is_remembered_of_a_space_is_bounded(places: Places) -> None:
+    for version in range(4, 300):
+        places.learn("yard", a_plan_with(version, f"p-{version % 2}"), EPOCH + version * 100)
+    assert len(places._permits["yard", "n01"].since) == 64
+    assert seen(places, 150, replayed=True) == ("n01", "")

@@ -11,7 +11,7 @@ from api.watchdog import Watchdog
 from manway.entities import Evidence, PermitState
 from manway.events import AlarmRaised
 from tests.kit.api import GAS, SITES, SPACE, Bench, an_api
-from tests.kit.site import in_place
+from tests.kit.gateway import in_place
 
 DIRTY = {"O2": 20.1, "LEL": 1.0, "H2S": 2.0, "CO": 3.0}
 

@@ -1,5 +1,6 @@
 """One suite for every telemetry store, on real files and on a real InfluxDB; then what only a real server shows."""
 
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,16 +11,20 @@ from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from manway.entities import Frame, Reading
+from manway.entities import Bolt, Door, Frame, LockFlag, LockState, Reading
 from manway.errors import StoreUnavailable
+from manway.events import PlanApplied
 from manway.ids import Status
-from manway.runtime.telemetry import NO_ROW, Ledger, Missing, Series, StoredFrame, TelemetryStore
+from manway.measurements import event_line, gateway_line, lock_line
+from manway.runtime.telemetry import NO_ROW, Dead, Ledger, Missing, Series, StoredFrame, TelemetryStore
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from manway.runtime.telemetry_influx import InfluxStore
-from tests.kit.influx import InfluxServer, running_influx
+from tests.kit.influx import InfluxServer, running_debian_influx, running_influx
 from tests.kit.telemetry_rows import BOOT, DAY, MIDNIGHT, MINUTE, NOON, a_row
 
 pytestmark = [
@@ -37,6 +42,12 @@ class Rig:
     reader: TelemetryStore
     tear: Callable[[str, int], None]
 
+    def write(self, rows: Sequence[StoredFrame]) -> list[Dead]:
+        """Write rows so that the reader, which is another process in life, has them too."""
+        dead = self.writer.write(rows)
+        self.writer.settle(math.inf)
+        return dead
+
 
 @pytest.fixture(scope="session")
 def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
@@ -44,13 +55,19 @@ def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
         yield server
 
 
-@pytest.fixture(params=["embedded", "influx"])
+@pytest.fixture(scope="session")
+def debian_influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
+    with running_debian_influx(tmp_path_factory.mktemp("debian-influx")) as server:
+        yield server
+
+
+@pytest.fixture(params=["embedded", "influx", "debian_influx"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     if request.param == "embedded":
         writer, reader = EmbeddedStore(tmp_path / "telemetry", writer=True), EmbeddedStore(tmp_path / "telemetry", writer=False)
         made = Rig(writer, reader, lambda device, ts: _tear_embedded(tmp_path / "telemetry", writer, device, ts))
     else:
-        server: InfluxServer = request.getfixturevalue("influx")
+        server: InfluxServer = request.getfixturevalue(request.param)
         made = Rig(an_influx_store(server), an_influx_store(server), lambda device, ts: _tear_influx(server, device, ts))
     yield made
     made.writer.close()
@@ -69,10 +86,11 @@ def an_influx_store(server: InfluxServer) -> InfluxStore:
 
 def _tear_embedded(directory: Path, writer: TelemetryStore, device: str, ts: int) -> None:
     writer.write([a_row(device, seq=999, ts=ts)])
+    writer.settle(math.inf)
     with closing(sqlite3.connect(directory / "meta.db")) as meta:
         (ch,) = meta.execute("SELECT ch FROM channel WHERE device = ? AND kind = 'frame'", (device,)).fetchone()
     with closing(sqlite3.connect(directory / f"{datetime.fromtimestamp(ts / 1000, UTC).date()}.db")) as day, day:
-        day.execute("DELETE FROM chunk WHERE t0 = ? AND ch = ?", (ts // MINUTE, ch))
+        day.execute("DELETE FROM chunk WHERE t0 = ? AND ch = ?", (ts // (60 * MINUTE) * 60, ch))
 
 
 def _tear_influx(server: InfluxServer, device: str, ts: int) -> None:
@@ -93,7 +111,7 @@ def test_rows_out_are_rows_in(rig: Rig, device: str) -> None:
         a_row(device, seq=k + 1, ts=NOON + 997 * k, O2=20.9 - k / 10, H2S=float(k), fan_a=0.5, battery_percent=80.0)
         for k in range(200)
     ]
-    assert rig.writer.write(rows) == []
+    assert rig.write(rows) == []
     for channel in ("O2", "H2S", "fan_a", "battery_percent"):
         found = rig.reader.series(device, channel, NOON, NOON + DAY, None)
         values = [row.frame.readings[channel].value for row in rows]
@@ -106,12 +124,12 @@ def test_rows_out_are_rows_in(rig: Rig, device: str) -> None:
 
 def test_the_newest_frame_comes_back_whole(rig: Rig, device: str) -> None:
     newest = a_row(device, seq=70_000_000, ts=NOON + 61_003, O2=20.9, LEL=0.0, CO=Status.FAULT, H2S=Status.OVER, fan_a=1.5)
-    rig.writer.write([a_row(device, ts=NOON), newest, a_row(device, seq=2, ts=NOON + 61_002)])
+    rig.write([a_row(device, ts=NOON), newest, a_row(device, seq=2, ts=NOON + 61_002)])
     assert rig.reader.latest([device]) == {device: newest.frame}
 
 
 def test_the_newest_frame_is_found_wherever_the_instrument_went(rig: Rig, device: str) -> None:
-    rig.writer.write([a_row(device, seq=1, ts=NOON, O2=20.1), a_row(device, seq=2, ts=NOON + 500, space="pit-1", O2=20.2)])
+    rig.write([a_row(device, seq=1, ts=NOON, O2=20.1), a_row(device, seq=2, ts=NOON + 500, space="pit-1", O2=20.2)])
     assert rig.reader.latest([device])[device].readings == {"O2": Reading(Status.OK, 20.2)}
     assert rig.reader.series(device, "O2", NOON, NOON + MINUTE, 60).n_ok.tolist() == [2]
     assert rig.reader.series(device, "O2", NOON, NOON + MINUTE, 60).last.tolist() == pytest.approx([20.2])
@@ -120,20 +138,20 @@ def test_the_newest_frame_is_found_wherever_the_instrument_went(rig: Rig, device
 def test_the_newest_frame_may_be_days_old_and_an_unknown_device_is_left_out(rig: Rig, device: str) -> None:
     old = a_row(device, ts=NOON - 3 * DAY)
     other = f"{device}-b"
-    rig.writer.write([old, a_row(other, ts=NOON)])
+    rig.write([old, a_row(other, ts=NOON)])
     assert rig.reader.latest([device, "nobody", other]) == {device: old.frame, other: a_row(other, ts=NOON).frame}
     assert rig.reader.latest([]) == {}
 
 
 def test_many_devices_are_answered_at_once(rig: Rig, device: str) -> None:
     rows = [a_row(f"{device}-{k}", ts=NOON + k) for k in range(120)]
-    rig.writer.write(rows)
+    rig.write(rows)
     assert rig.reader.latest([row.frame.device for row in rows]) == {row.frame.device: row.frame for row in rows}
 
 
 def test_a_frame_without_readings_is_received(rig: Rig, device: str) -> None:
     row = StoredFrame(Frame(device, 1, 1, NOON, NOON / 1000, {}), "tank-3")
-    assert rig.writer.write([row]) == []
+    assert rig.write([row]) == []
     assert rig.reader.latest([device]) == {device: row.frame}
     assert rig.reader.ledger(device, NOON, NOON + 1).received == 1
 
@@ -141,7 +159,7 @@ def test_a_frame_without_readings_is_received(rig: Rig, device: str) -> None:
 def test_what_is_written_twice_is_there_once(rig: Rig, device: str) -> None:
     rows = a_minute_of(device, [1.0, Status.FAULT, 3.0])
     for batch in (rows, rows, rows[:1], rows[1:] + rows):
-        assert rig.writer.write(batch) == []
+        assert rig.write(batch) == []
     found = rig.reader.series(device, "H2S", NOON, NOON + MINUTE, 60)
     assert (found.n_ok.tolist(), found.mean.tolist()) == ([2], [2.0])
     assert rig.reader.ledger(device, NOON, NOON + MINUTE) == Ledger(received=3)
@@ -150,13 +168,13 @@ def test_what_is_written_twice_is_there_once(rig: Rig, device: str) -> None:
 def test_late_and_unordered_rows_end_in_the_same_series(rig: Rig, device: str) -> None:
     dice = np.random.default_rng(20261122)
     rows = a_minute_of(device, dice.normal(5.0, 1.0, 300).tolist(), step=700)
-    rig.writer.write(rows)
+    rig.write(rows)
     straight = [rig.reader.series(device, "H2S", NOON, NOON + 4 * MINUTE, step) for step in (None, 7, 60)]
     late = f"{device}-late"
     shuffled = [rows[k] for k in dice.permutation(len(rows))]
     again = [a_row(late, seq=row.frame.seq, ts=row.frame.ts, H2S=row.frame.readings["H2S"].value or 0.0) for row in shuffled]
     for start in range(0, len(again), 37):
-        rig.writer.write(again[start : start + 37])
+        rig.write(again[start : start + 37])
     for expected, step in zip(straight, (None, 7, 60), strict=True):
         same(rig.reader.series(late, "H2S", NOON, NOON + 4 * MINUTE, step), expected)
     assert rig.reader.ledger(late, NOON, NOON + DAY) == Ledger(received=300)
@@ -164,7 +182,7 @@ def test_late_and_unordered_rows_end_in_the_same_series(rig: Rig, device: str) -
 
 def test_a_fault_carries_no_number(rig: Rig, device: str) -> None:
     faults = [status for status in Status if status is not Status.OK]
-    rig.writer.write(a_minute_of(device, [2.0, *faults, 4.0]))
+    rig.write(a_minute_of(device, [2.0, *faults, 4.0]))
     raw = rig.reader.series(device, "H2S", NOON, NOON + MINUTE, None)
     assert raw.status.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0]
     assert raw.n_ok.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 1]
@@ -175,7 +193,7 @@ def test_a_fault_carries_no_number(rig: Rig, device: str) -> None:
 
 
 def test_a_minute_of_faults_alone_is_neither_a_gap_nor_a_number(rig: Rig, device: str) -> None:
-    rig.writer.write(a_minute_of(device, [Status.WARMUP, Status.PUMP, Status.WARMUP]))
+    rig.write(a_minute_of(device, [Status.WARMUP, Status.PUMP, Status.WARMUP]))
     found = rig.reader.series(device, "H2S", NOON, NOON + MINUTE, 60)
     assert (found.n_ok.tolist(), found.status.tolist()) == ([0], [5])
     assert np.isnan([found.lo[0], found.hi[0], found.mean[0], found.last[0]]).all()
@@ -193,7 +211,7 @@ def test_a_step_gives_the_extremes_the_mean_and_the_last_that_numpy_gives(
     dice = np.random.default_rng(7)
     times = NOON + np.sort(dice.choice(10 * MINUTE, 900, replace=False))
     values = dice.normal(8.0, 3.0, 900).round(2)
-    rig.writer.write(
+    rig.write(
         [a_row(device, seq=k, ts=int(t), H2S=float(v)) for k, (t, v) in enumerate(zip(times, values, strict=True))],
     )
     start, end = NOON + early, NOON + 10 * MINUTE + late
@@ -210,7 +228,7 @@ def test_a_step_gives_the_extremes_the_mean_and_the_last_that_numpy_gives(
 
 
 def test_gaps_stay_gaps(rig: Rig, device: str) -> None:
-    rig.writer.write([a_row(device, seq=1, ts=NOON), a_row(device, seq=2, ts=NOON + 3 * MINUTE)])
+    rig.write([a_row(device, seq=1, ts=NOON), a_row(device, seq=2, ts=NOON + 3 * MINUTE)])
     assert rig.reader.series(device, "O2", NOON, NOON + 4 * MINUTE, None).t.tolist() == [NOON, NOON + 3 * MINUTE]
     found = rig.reader.series(device, "O2", NOON, NOON + 4 * MINUTE, 60)
     assert found.t.tolist() == [NOON, NOON + MINUTE, NOON + 2 * MINUTE, NOON + 3 * MINUTE]
@@ -221,7 +239,7 @@ def test_gaps_stay_gaps(rig: Rig, device: str) -> None:
 
 @pytest.mark.parametrize("step_s", [None, 60])
 def test_an_empty_range_is_empty(rig: Rig, device: str, step_s: int | None) -> None:
-    rig.writer.write([a_row(device)])
+    rig.write([a_row(device)])
     for start, end in ((NOON, NOON), (NOON + 1, NOON - 1)):
         assert len(rig.reader.series(device, "O2", start, end, step_s).t) == 0
         assert rig.reader.ledger(device, start, end) == Ledger()
@@ -229,13 +247,13 @@ def test_an_empty_range_is_empty(rig: Rig, device: str, step_s: int | None) -> N
 
 @pytest.mark.parametrize(("asked", "channel"), [("nobody", "O2"), ("", "CO")])
 def test_what_was_never_stored_is_a_gap(rig: Rig, device: str, asked: str, channel: str) -> None:
-    rig.writer.write([a_row(device)])
+    rig.write([a_row(device)])
     assert len(rig.reader.series(asked or device, channel, NOON, NOON + DAY, None).t) == 0
     assert rig.reader.series(asked or device, channel, NOON, NOON + 2 * MINUTE, 60).status.tolist() == [NO_ROW, NO_ROW]
 
 
 def test_the_start_counts_and_the_end_does_not(rig: Rig, device: str) -> None:
-    rig.writer.write(a_minute_of(device, [1.0, 2.0, 3.0]))
+    rig.write(a_minute_of(device, [1.0, 2.0, 3.0]))
     assert rig.reader.series(device, "H2S", NOON, NOON + 2000, None).last.tolist() == [1.0, 2.0]
     assert rig.reader.series(device, "H2S", NOON + 1000, NOON + 2001, 60).hi.tolist() == [3.0]
     assert rig.reader.ledger(device, NOON, NOON + 2000) == Ledger(received=2)
@@ -243,7 +261,7 @@ def test_the_start_counts_and_the_end_does_not(rig: Rig, device: str) -> None:
 
 def test_a_series_crosses_midnight_utc(rig: Rig, device: str) -> None:
     rows = a_minute_of(device, [float(k) for k in range(240)], start=MIDNIGHT - 2 * MINUTE)
-    rig.writer.write(rows)
+    rig.write(rows)
     assert rig.reader.series(device, "H2S", MIDNIGHT - DAY, MIDNIGHT + DAY, None).last.tolist() == list(range(240))
     by_minute = rig.reader.series(device, "H2S", MIDNIGHT - 2 * MINUTE, MIDNIGHT + 2 * MINUTE, 60)
     assert by_minute.lo.tolist() == [0, 60, 120, 180]
@@ -259,7 +277,7 @@ def test_ten_thousand_rows_are_one_call(rig: Rig, device: str) -> None:
         )
         for k in range(10_000)
     ]
-    assert rig.writer.write(rows) == []
+    assert rig.write(rows) == []
     for k in (0, 57, 99):
         found = rig.reader.series(f"{device}-{k}", "H2S", NOON, NOON + DAY, None)
         assert found.last.tolist() == [float(k + 100 * j) for j in range(100)]
@@ -268,26 +286,51 @@ def test_ten_thousand_rows_are_one_call(rig: Rig, device: str) -> None:
 
 def test_the_ledger_finds_a_missing_a_double_and_a_torn_frame(rig: Rig, device: str) -> None:
     numbers = [1, 2, 3, 5, 6, 10, 11]
-    rig.writer.write([a_row(device, seq=seq, ts=NOON + 1000 * seq) for seq in numbers])
-    rig.writer.write([a_row(device, seq=6, ts=NOON + 6500)])
-    rig.tear(device, NOON + 10 * MINUTE)
+    rig.write([a_row(device, seq=seq, ts=NOON + 1000 * seq) for seq in numbers])
+    rig.write([a_row(device, seq=6, ts=NOON + 6500)])
+    rig.tear(device, NOON + 130 * MINUTE)
     found = rig.reader.ledger(device, NOON, NOON + DAY)
     assert found == Ledger(received=7, doubled=1, torn=1, missing=[Missing(BOOT, 4, 4), Missing(BOOT, 7, 9)])
-    rig.writer.write([a_row(device, seq=seq, ts=NOON + 1000 * seq) for seq in (8, 4, 7, 9)])
+    rig.write([a_row(device, seq=seq, ts=NOON + 1000 * seq) for seq in (8, 4, 7, 9)])
     assert rig.reader.ledger(device, NOON, NOON + MINUTE) == Ledger(received=11, doubled=1)
+
+
+def test_the_ledger_counts_what_came_late(rig: Rig, device: str) -> None:
+    rows = [a_row(device, seq=k, ts=NOON + 1000 * k) for k in range(1, 7)]
+    late_s = [0.0, 29.9, 30.0, 30.1, 40.0, 3600.0]
+    frames = [replace(row.frame, received_at=row.frame.ts / 1000 + s) for row, s in zip(rows, late_s, strict=True)]
+    rig.write([StoredFrame(frame, "tank-3") for frame in frames])
+    assert rig.reader.ledger(device, NOON, NOON + MINUTE) == Ledger(received=6, late=3)
+    assert rig.reader.ledger(device, NOON, NOON + 5000) == Ledger(received=4, late=1)
 
 
 def test_boots_within_one_minute_are_counted_apart(rig: Rig, device: str) -> None:
     rows = [a_row(device, boot=boot, seq=seq, ts=NOON + 10_000 * boot + 1000 * seq) for boot in (3, 1, 2) for seq in (1, 2, 4)]
-    rig.writer.write(rows)
+    rig.write(rows)
     expected = Ledger(received=9, missing=[Missing(1, 3, 3), Missing(2, 3, 3), Missing(3, 3, 3)])
     assert rig.reader.ledger(device, NOON, NOON + MINUTE) == expected
     assert rig.reader.latest([device])[device].boot == 3
 
 
+def test_the_permits_of_rows_come_back_with_their_times(rig: Rig, device: str) -> None:
+    rows = a_minute_of(device, [1.0, 2.0, 3.0, 4.0])
+    other = [StoredFrame(row.frame, row.space, permit) for row, permit in zip(rows, ("p-1", "p-2", "", "p-2"), strict=True)]
+    rig.write(other)
+    assert rig.reader.permits(device, NOON, NOON + DAY) == {"p-1": (NOON, NOON), "p-2": (NOON + 1000, NOON + 3000)}
+    assert rig.reader.permits(device, NOON, NOON + 1500) == {"p-1": (NOON, NOON), "p-2": (NOON + 1000, NOON + 1000)}
+    assert rig.reader.permits(device, NOON + DAY, NOON + 2 * DAY) == {}
+
+
+def test_the_mark_is_reached_once_everything_is_settled(rig: Rig, device: str) -> None:
+    rig.writer.write([a_row(device)], 41)
+    rig.writer.write([], 42)
+    rig.writer.settle(math.inf)
+    assert rig.writer.durable() == 42
+
+
 def test_a_row_that_can_never_be_stored_comes_back_and_the_rest_is_kept(rig: Rig, device: str) -> None:
     bad = [a_row(device, seq=2, space="tank 3"), a_row(device, seq=3, o2=1.0), a_row(device, seq=2**32, ts=NOON + 3)]
-    dead = rig.writer.write([a_row(device), *bad, a_row(device, seq=4, ts=NOON + 1000)])
+    dead = rig.write([a_row(device), *bad, a_row(device, seq=4, ts=NOON + 1000)])
     assert [entry.row for entry in dead] == bad
     assert all(entry.reason for entry in dead)
     assert rig.reader.ledger(device, NOON, NOON + MINUTE).received == 2
@@ -313,21 +356,24 @@ def test_a_step_nobody_can_use_is_refused(rig: Rig, step_s: int, span: int) -> N
 
 def test_pruning_forgets_whole_days_and_keeps_the_rest(rig: Rig, device: str) -> None:
     past = int(datetime(2001, 3, 4, 12, tzinfo=UTC).timestamp()) * 1000  # older than what any other test writes
-    rig.writer.write([a_row(device, seq=k, ts=past + k * DAY) for k in (1, 2, 3)])
+    rig.write([a_row(device, seq=k, ts=past + k * DAY) for k in (1, 2, 3)])
     rig.writer.prune(past + 3 * DAY)
     assert rig.reader.series(device, "O2", past, past + 9 * DAY, None).t.tolist() == [past + 3 * DAY]
-    assert rig.writer.write([a_row(device, seq=1, ts=past + DAY)]) == []
+    assert rig.write([a_row(device, seq=1, ts=past + DAY)]) == []
     assert rig.reader.ledger(device, past, past + 9 * DAY).received == 2
 
 
 def test_a_closed_store_says_so_and_keeps_nothing(rig: Rig, device: str) -> None:
     rig.writer.close()
     for call in (
-        lambda: rig.writer.write([a_row(device)]),
+        lambda: rig.write([a_row(device)]),
         lambda: rig.writer.latest([device]),
         lambda: rig.writer.series(device, "O2", NOON, NOON + 1, None),
         lambda: rig.writer.ledger(device, NOON, NOON + 1),
         lambda: rig.writer.prune(0),
+        lambda: rig.writer.permits(device, NOON, NOON + 1),
+        lambda: rig.writer.settle(0.0),
+        rig.writer.durable,
     ):
         with pytest.raises(StoreUnavailable, match="closed"):
             call()
@@ -337,8 +383,7 @@ def test_a_closed_store_says_so_and_keeps_nothing(rig: Rig, device: str) -> None
 def test_a_write_may_come_from_any_thread(rig: Rig, device: str) -> None:
     turns = count(1)
     threads = [
-        threading.Thread(target=lambda: rig.writer.write([a_row(device, seq=(seq := next(turns)), ts=NOON + seq)]))
-        for _ in range(8)
+        threading.Thread(target=lambda: rig.write([a_row(device, seq=(seq := next(turns)), ts=NOON + seq)])) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -350,9 +395,15 @@ def test_a_write_may_come_from_any_thread(rig: Rig, device: str) -> None:
 # What only InfluxDB can get wrong.
 
 
+@pytest.fixture(params=["influx", "debian_influx"])
+def server(request: pytest.FixtureRequest) -> InfluxServer:
+    found: InfluxServer = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
-def store(influx: InfluxServer) -> Iterator[InfluxStore]:
-    opened = an_influx_store(influx)
+def store(server: InfluxServer) -> Iterator[InfluxStore]:
+    opened = an_influx_store(server)
     yield opened
     opened.close()
 
@@ -364,11 +415,11 @@ def test_the_server_answers_a_ping(store: InfluxStore) -> None:
 
 
 def test_lines_the_server_refuses_come_back_and_the_good_ones_are_stored(
-    influx: InfluxServer,
+    server: InfluxServer,
     store: InfluxStore,
     device: str,
 ) -> None:
-    influx.write_raw(f'gas,inst={device},space=tank-3 nh3="a string first" {NOON - 1}')
+    server.write_raw(f'gas,inst={device},space=tank-3 nh3="a string first" {NOON - 1}')
     rows = [a_row(device, seq=k, ts=NOON + k, O2=20.9) for k in range(64)]
     for k in (7, 8, 40):
         rows[k] = a_row(device, seq=k, ts=NOON + k, NH3=1.0)
@@ -379,8 +430,8 @@ def test_lines_the_server_refuses_come_back_and_the_good_ones_are_stored(
     assert store.write(rows) == dead
 
 
-def test_a_bucket_that_does_not_exist_is_a_fault_of_the_configuration(influx: InfluxServer, device: str) -> None:
-    store = InfluxStore(influx.url, token=influx.token, org=influx.org, bucket="no-such-bucket")
+def test_a_bucket_that_does_not_exist_is_a_fault_of_the_configuration(server: InfluxServer, device: str) -> None:
+    store = InfluxStore(server.url, token=server.token, org=server.org, bucket="no-such-bucket")
     with pytest.raises(StoreUnavailable) as refused:
         store.write([a_row(device)])
     assert refused.value.retry_after_s == 30.0
@@ -389,13 +440,31 @@ def test_a_bucket_that_does_not_exist_is_a_fault_of_the_configuration(influx: In
     store.close()
 
 
-def test_a_retention_policy_may_be_named(influx: InfluxServer, device: str) -> None:
-    if "2.9" in influx.version:
+def test_a_retention_policy_may_be_named(server: InfluxServer, device: str) -> None:
+    if "2.9" in server.version:
         pytest.skip("buckets of 2.x have one retention each")
-    store = InfluxStore(influx.url, token=influx.token, org=influx.org, bucket=f"{influx.bucket}/autogen")
+    store = InfluxStore(server.url, token=server.token, org=server.org, bucket=f"{server.bucket}/autogen")
     store.write([a_row(device)])
     assert store.latest([device]) == {device: a_row(device).frame}
     store.close()
+
+
+def test_lines_of_other_measurements_stand_beside_the_readings(server: InfluxServer, store: InfluxStore, device: str) -> None:
+    """Each with its tags, its types and its own instant: two events of one kind in one millisecond are two points."""
+    event = PlanApplied(id='e"1"', at=NOON / 1000, site=device, cause="back\\slash\nand line", version=3)
+    state = LockState(Bolt.RETRACTED, Door.OPEN, 0, LockFlag(0), 0, 87, 0, 12, 7, 4711)
+    lines = [event_line(event, seq=1), event_line(event, seq=2), lock_line(device, state, space="tank-3", at=NOON / 1000)]
+    lines.append(gateway_line(device, NOON / 1000, fill=0.25, lag_s=1.0, engine_age_s=0.5, rss=9e7))
+    assert [dead.line for dead in store.annotate([*lines, b"event,site=x broken"])] == [b"event,site=x broken"]
+    events = server.query(f"SELECT * FROM event WHERE site = '{device}'")  # noqa: S608  the test's own name
+    assert [row["seq"] for row in events] == [1, 2]
+    assert events[0]["id"] == 'e"1"'
+    assert events[0]["cause"] == "back\\slash and line"
+    assert msgspec.json.decode(str(events[0]["body"]), type=PlanApplied) == event
+    (lock,) = server.query(f"SELECT * FROM lock WHERE lock = '{device}'")  # noqa: S608  the test's own name
+    assert (lock["bolt"], lock["door"], lock["open"], lock["battery"], lock["s"]) == ("retracted", "open", True, 87, 4711)
+    (beat,) = server.query(f"SELECT * FROM gateway WHERE gw = '{device}'")  # noqa: S608  the test's own name
+    assert (beat["fill"], beat["rss"], beat["time"]) == (0.25, 9e7, NOON * 10**6)
 
 
 def test_a_server_that_is_gone_is_a_store_down(device: str) -> None:

@@ -273,9 +273,10 @@ RULES = ("engine", "reports", "orders", "step", "occupancy")
 
 def test_every_reason_for_a_refused_command_has_a_text() -> None:
     reasons = set(chain.from_iterable(_reasons(ROOT / "manway" / f"{name}.py") for name in RULES))
-    for scope, call in _calls(ROOT / "api" / "bridge.py", "values"):
+    settling = [ROOT / "api" / "bridge.py", ROOT / "api" / "meanings.py"]
+    for scope, call in (found for path in settling for found in _calls(path, "values")):
         reasons |= {text for k in call.keywords if k.arg == "result" for text in _strings(k.value, scope) if text}
-    reasons |= _constants(r"lock\.[a-z_]+", [ROOT / "api" / "bridge.py"])
+    reasons |= _constants(r"lock\.[a-z_]+", settling)
     assert {"alarm.same_person", "entry.already_inside", "command.timed_out", "REFUSED", "CHECKS"} <= reasons, "read wrongly"
     assert _missing(f"reason.{reason}" for reason in reasons) == []
 

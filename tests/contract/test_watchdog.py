@@ -14,7 +14,7 @@ from manway.entities import PermitState
 from manway.events import AlarmAcknowledged, AlarmEvent, AlarmRaised, AlarmReset, PersonEntered
 from tests.kit.api import SITES, SPACE, Bench, Desk, Json
 from tests.kit.clock import FakeClock, VirtualLoop
-from tests.kit.site import in_place
+from tests.kit.gateway import in_place
 
 NORTH, SOUTH = SITES
 

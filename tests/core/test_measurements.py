@@ -2,20 +2,28 @@
 
 import math
 
+import msgspec
 import pytest
 
-from manway.entities import Frame, Reading
-from manway.ids import Status
+from manway.entities import Bolt, Door, Frame, LockFlag, LockState, Reading
+from manway.events import AlarmRaised, Event, PlanApplied
+from manway.ids import Priority, Status
 from manway.measurements import (
     COLUMNS,
+    EVENT,
     GAS,
+    GATEWAY,
+    LOCK,
     STATUSES,
     TS_END_MS,
     U32_END,
     channel_of,
     checked_id,
+    event_line,
     field_of,
     gas_line,
+    gateway_line,
+    lock_line,
     received_ms,
     status_code,
     status_field,
@@ -151,3 +159,109 @@ def test_every_column_of_a_line_stands_in_the_registry() -> None:
     known = {column.name for column in COLUMNS if column.measurement == GAS}
     shown = {"o2": "{channel}", "q_co": "q_{channel}"}
     assert {shown.get(name, name) for name in names} | {"time"} == known
+
+
+# -- locks, events, gateways
+
+AT = 1_795_046_400.25
+AT_NS = 1_795_046_400_250_000_000
+LOCKED = LockState(Bolt.LOCKED, Door.CLOSED, 0, LockFlag(0), 0, 87, 0, 12, 7, 4711)
+RAISED = AlarmRaised(
+    id="e-1",
+    at=AT,
+    site="demo",
+    cause="f-1",
+    alarm="a-1",
+    kind="GAS_HIGH",
+    object="g-1/H2S",
+    space="n01",
+    priority=Priority.P1,
+)
+
+
+def named(line: bytes) -> set[str]:
+    """Return the names of a line's tags and fields; no text of these tests holds a comma or an equals sign."""
+    head, rest = line.decode().split(" ", 1)
+    return {part.split("=")[0] for part in [*head.split(",")[1:], *rest.rsplit(" ", 1)[0].split(",")] if "=" in part}
+
+
+def columns_of(measurement: str) -> set[str]:
+    return {column.name for column in COLUMNS if column.measurement == measurement} - {"time"}
+
+
+def test_a_lock_report_is_one_line() -> None:
+    assert lock_line("lock-1", LOCKED, space="n01", at=AT) == (
+        b'lock,lock=lock-1,space=n01 bolt="locked",door="closed",open=f,battery=87i,log_seq=12i,b=7i,s=4711i,rx=1795046400250i '
+        b"1795046400250000000"
+    )
+    assert named(lock_line("lock-1", LOCKED, space="n01", at=AT)) == columns_of(LOCK)
+
+
+@pytest.mark.parametrize(("door", "told"), [(Door.OPEN, b"open=t"), (Door.CLOSED, b"open=f"), (Door.UNKNOWN, b"open=f")])
+def test_only_an_open_contact_is_open(door: Door, told: bytes) -> None:
+    line = lock_line("l", msgspec.structs.replace(LOCKED, door=door), space="n01", at=AT)
+    assert told in line
+    assert f'door="{door.name.lower()}"'.encode() in line
+
+
+def test_an_event_is_one_line_with_the_whole_of_it_inside() -> None:
+    line = event_line(RAISED, seq=5)
+    head, rest = line.decode().split(" ", 1)
+    assert head == "event,site=demo,type=AlarmRaised"
+    fields, time = rest.rsplit(" ", 1)
+    assert fields.startswith('id="e-1",cause="f-1",space="n01",body="')
+    assert fields.endswith('",priority=1i,seq=5i')
+    assert int(time) == AT_NS + 5
+    body = fields.split('body="')[1].rsplit('",priority', 1)[0].replace('\\"', '"').replace("\\\\", "\\")
+    assert msgspec.json.decode(body, type=AlarmRaised) == RAISED
+    assert columns_of(EVENT) - {"priority"} <= {"site", "type", "id", "cause", "space", "body", "seq"}
+
+
+def test_an_event_about_no_space_has_none_and_no_priority() -> None:
+    line = event_line(PlanApplied(id="e", at=AT, site="demo", version=3), seq=1)
+    assert b',space="",' in line
+    assert b"priority" not in line
+
+
+def test_events_of_one_instant_are_points_of_their_own_the_same_each_time() -> None:
+    lines = {event_line(RAISED, seq=seq).split(b" ")[-1] for seq in (1, 2, 999_999)}
+    assert len(lines) == 3
+    assert event_line(RAISED, seq=2_000_001).endswith(str(AT_NS + 1).encode())
+    twice = [lock_line("l", LOCKED, space="n", at=AT, place=place).split(b" ")[-1] for place in (0, 1)]
+    assert [int(time) for time in twice] == [AT_NS, AT_NS + 1]
+
+
+@pytest.mark.parametrize("text", ['a"b', "a\\b", "a\nb", "a\\", '\\"', "罐 1"])
+def test_a_text_cannot_end_its_field(text: str) -> None:
+    line = event_line(msgspec.structs.replace(RAISED, cause=text), seq=1).decode()
+    assert "\n" not in line
+    cause = line.split('cause="')[1].split('",space=')[0]
+    assert cause.replace("\\\\", "\0").replace('\\"', '"').replace("\0", "\\") == text.replace("\n", " ")
+
+
+def test_a_heartbeat_is_one_line_of_floats() -> None:
+    line = gateway_line("gw-1", AT, fill=0, lag_s=2, engine_age_s=0.5, rss=90_000_000)
+    assert line == b"gateway,gw=gw-1 fill=0.0,lag_s=2.0,engine_age_s=0.5,rss=90000000.0 1795046400250000000"
+    assert named(line) == columns_of(GATEWAY)
+
+
+@pytest.mark.parametrize("at", [-1.0, TS_END_MS / 1000, math.nan, math.inf])
+def test_a_line_of_a_time_nobody_can_mean_is_refused(at: float) -> None:
+    event: Event = msgspec.structs.replace(RAISED, at=at)
+    with pytest.raises(ValueError, match="1970-2100"):
+        lock_line("l", LOCKED, space="n", at=at)
+    with pytest.raises(ValueError, match="1970-2100"):
+        event_line(event, seq=1)
+    with pytest.raises(ValueError, match="1970-2100"):
+        gateway_line("gw-1", at, fill=0, lag_s=0, engine_age_s=0, rss=0)
+
+
+def test_a_tag_that_would_need_escaping_is_refused() -> None:
+    with pytest.raises(ValueError, match="not an id"):
+        lock_line("l 1", LOCKED, space="n", at=AT)
+    with pytest.raises(ValueError, match="not an id"):
+        lock_line("l", LOCKED, space="n,", at=AT)
+    with pytest.raises(ValueError, match="not an id"):
+        event_line(msgspec.structs.replace(RAISED, site="a b"), seq=1)
+    with pytest.raises(ValueError, match="not an id"):
+        gateway_line("gw=1", AT, fill=0, lag_s=0, engine_age_s=0, rss=0)

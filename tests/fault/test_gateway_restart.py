@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -13,9 +13,9 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from gateway.app import Gateway, main
+from gateway.app import main
 from gateway.host import SiteHost
-from gateway.journal import Journal
+from gateway.journal_reader import JournalReader
 from gateway.outputs import LogOutput
 from manway import codec_ble
 from manway.codec_mqtt import Acknowledgement, ApiHeartbeat, EventBatch, GasFrames, Heartbeat, SiteState, decode, encode
@@ -27,16 +27,14 @@ from manway.inputs import FrameHeld, FrameReceived
 from manway.runtime.broker import NatsUser
 from manway.runtime.ports import Run
 from manway.runtime.settings import Settings
-from manway.runtime.signing import verify
-from manway.runtime.telemetry import Dead, StoredFrame
 from manway.topics import device_topic, gateway_filters, root
 from tests.contract.test_ingest import a_birth, gas, signed_hello, signed_plan, signed_result
 from tests.kit.brokers import Inbox, connected, nats, real_bus, until
-from tests.kit.builders import LIMITS, TIMINGS, Bench, Desk, a_lock_state, a_plan
+from tests.kit.builders import Bench, Desk, a_lock_state, a_plan
 from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
+from tests.kit.gateway import Shelf, a_gateway, a_host, in_place, open_journal, path_of
 from tests.kit.locks import SITE
 from tests.kit.memory_broker import MemoryBroker
-from tests.kit.site import in_place
 
 T = TypeVar("T")
 SITE_ID = "yard"
@@ -57,17 +55,6 @@ class Siren:
     def show(self, event: Event) -> None:
         if isinstance(event, AlarmRaised):
             self.sounded.append(event.kind)
-
-
-class Shelf:
-    """A store: rows by identity, and how often any was doubled."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, int, int], StoredFrame] = {}
-
-    def write(self, rows: Sequence[StoredFrame]) -> list[Dead]:
-        self.rows |= {(row.frame.device, row.frame.boot, row.frame.seq): row for row in rows}
-        return []
 
 
 class Dying:
@@ -179,22 +166,14 @@ class World:
 
     async def gateway(self, journal: Run = in_place) -> None:
         """One life of the gateway."""
-        self.host = SiteHost(
-            SITE_ID,
-            self.folder,
-            limits=LIMITS,
-            timings=TIMINGS,
-            verify=verify,
-            plan_key=SITE.public_key,
-            output=self.siren,
-        )
-        self.host.restore()
+        file = open_journal(self.folder)
+        self.host = a_host(file, SITE_ID, SITE.public_key, self.siren)
         bus = self.broker.bus("gw-1", [(f, 1) for f in gateway_filters(SITE_ID)])
-        made = Gateway([self.host], bus, self.shelf, FakeClock(), name="gw-1", journal=journal, telemetry=in_place)  # type: ignore[arg-type]
+        made = a_gateway(self.folder, file, [self.host], bus, self.shelf, FakeClock(), run_journal=journal)
         try:
             await made.run()
         finally:
-            self.host.journal.close()
+            file.close()
 
     async def play(self, acts: list[Act]) -> None:
         async with self.broker.bus("world") as bus:
@@ -239,13 +218,11 @@ class World:
     def journaled(self) -> Counter[int]:
         """How often the journal has each frame that was sent."""
         counts: Counter[int] = Counter()
-        host = SiteHost(
-            SITE_ID, self.folder, limits=LIMITS, timings=TIMINGS, verify=verify, plan_key=SITE.public_key, output=Siren()
-        )
-        for _, inputs in host.journal.replay():
-            counts.update(item.frame.seq for item in inputs if isinstance(item, FrameReceived))
-            counts.update(decode(i.payload, GasFrames, "test").s for i in inputs if isinstance(i, FrameHeld))
-        host.journal.close()
+        reader = JournalReader(path_of(self.folder))
+        for entry in reader.inputs_after(0, 100_000):
+            counts.update(item.frame.seq for item in entry.inputs if isinstance(item, FrameReceived))
+            counts.update(decode(i.payload, GasFrames, "test").s for i in entry.inputs if isinstance(i, FrameHeld))
+        reader.close()
         return counts
 
     def assert_nothing_acknowledged_is_lost(self) -> None:
@@ -395,7 +372,7 @@ def test_a_batch_whose_commit_fails_is_not_acknowledged_and_comes_again(tmp_path
     async def scenario() -> tuple[list[str], int, int]:
         world = World(tmp_path)
         async with world.broker.bus("world") as bus:
-            life = asyncio.get_running_loop().create_task(world.gateway(Dying(2, done=False)))
+            life = asyncio.get_running_loop().create_task(world.gateway(Dying(1, done=False)))
             await asyncio.sleep(0.1)
             for act in story()[:3]:
                 assert isinstance(act.payload, bytes)
@@ -468,8 +445,9 @@ def test_no_message_whatever_it_holds_ends_the_gateway(tmp_path: Path) -> None:
     assert "GAS_LOW" in siren.sounded
 
 
-def test_a_picture_too_large_for_a_message_ends_nothing(tmp_path: Path) -> None:
+def test_a_picture_too_large_for_a_message_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = tuple(f"channel-{n}" for n in range(900))
+    monkeypatch.setattr("gateway.pipeline.pack_state", encode)  # packed, even this one would fit
 
     async def scenario() -> Siren:
         world = World(tmp_path)
@@ -489,7 +467,7 @@ def test_a_picture_too_large_for_a_message_ends_nothing(tmp_path: Path) -> None:
         siren = runner.run(scenario())
 
     assert "GAS_LOW" in siren.sounded
-    assert "picture not sent" in {log["event"] for log in logs}
+    assert "picture not sent; divide the site" in {log["event"] for log in logs}
 
 
 def test_pulse_and_picture_go_out_by_themselves(tmp_path: Path) -> None:
@@ -544,9 +522,9 @@ async def test_the_process_serves_its_site_and_leaves_in_order_when_asked(tmp_pa
     finally:
         broker.stop()
 
-    journal = Journal(tmp_path / "journal" / f"{SITE_ID}.db")
-    assert [type(event).__name__ for _, event in journal.events_after(0, 1)] == ["PlanApplied"]
-    journal.close()
+    reader = JournalReader(tmp_path / "journal" / "gw-1.db")
+    assert [type(event).__name__ for _, event in reader.events_after(SITE_ID, 0, 1)] == ["PlanApplied"]
+    reader.close()
 
 
 def test_what_sounds_at_the_site_is_in_the_process_log_and_nothing_else() -> None:

@@ -14,11 +14,11 @@ from starlette.testclient import TestClient
 
 from api import auth, store
 from api.app import build
-from api.bridge import Bridge
 from api.desk import permit_of
 from api.http import guarded
 from api.office import Office
 from api.pages import Pages
+from api.plans import Plans
 from api.signer import Signer
 from firmware_sim.lock import Body
 from gateway.picture import site_state
@@ -51,7 +51,6 @@ from tests.kit.builders import a_lock_state
 from tests.kit.clock import EPOCH, FakeClock
 from tests.kit.locks import ISSUER, LockBench, counting_random, only, seeded_key
 from tests.kit.memory_broker import MemoryBroker, MemoryBus
-from tests.kit.site import in_place
 
 SITES = ["yard-north", "yard-south"]
 SPACE, LOCK, GAS = "n04", "lock-n04", "gas-n04"  # quiet: nobody works there
@@ -79,15 +78,23 @@ def seed() -> Seed:
         return Seed((folder / "records.db").read_bytes(), passwords, seeds)
 
 
+def place_in(folder: Path) -> Path | str:
+    """Return where the records of a folder are, seeded if they were not there: a file, or the address in `records.url`."""
+    if (folder / "records.url").exists():
+        place = (folder / "records.url").read_text()
+        return place if "://" in place else Path(place)
+    if not (folder / "records.db").exists():
+        (folder / "records.db").write_bytes(seed().records)
+    return folder / "records.db"
+
+
 class Desk:
     """An office with a yard, its engines, and what a test does to them. The clock stands until `wait`, if it is ours."""
 
     def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "records.db").exists():
-            (folder / "records.db").write_bytes(seed().records)
         self.yard: Yard = load_yard()
-        self.records = store.Records(folder / "records.db")
+        self.records = store.Records(place_in(folder))
         if clock is None:
             clock = FakeClock()
             clock.set(EPOCH)
@@ -118,9 +125,8 @@ class Desk:
         self.clock.set(self.clock.now() + seconds)
 
     def plan(self, site: str) -> Plan:
-        bridge = Bridge(self.office, self.broker.bus("plan"), PLAN_KEY, SITES, in_place)
         with self.records.look() as db:
-            plan = bridge._plan(db, site)
+            plan = Plans(self.office, PLAN_KEY, SITES).build(db, site)
         return msgspec.structs.replace(plan, version=next(self._numbers), made_at=self.now())
 
     def look(

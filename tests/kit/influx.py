@@ -1,6 +1,8 @@
-"""A real InfluxDB for the tests: in Docker, from a binary, or built by Go once into the user's cache.
+"""Real InfluxDB servers for the tests: in Docker, from a binary, built by Go once into the user's cache, or Debian's package.
 
-`python -m tests.kit.influx` builds the binary ahead of the tests; they build it themselves where Go is present.
+`python -m tests.kit.influx` builds the binary ahead of the tests; they build it themselves where Go is present. Debian's 1.6.7
+is downloaded by `apt-get`, unpacked into the cache without installing anything, and stands behind `tests.kit.v2_shim`.
+`MANWAY_INFLUXD` names another binary, 1.x or 2.x.
 """
 
 import fcntl
@@ -11,15 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
+import msgspec
 import pytest
+
+from tests.kit.v2_shim import shim
 
 IMAGE = "influxdb:2.9.1"  # never `latest`, which became another product
 MODULE = "github.com/influxdata/influxdb/cmd/influxd@v1.8.10"  # the last 1.x that builds without Rust
@@ -69,6 +74,31 @@ class InfluxServer:
         headers = {"Authorization": f"Token {self.token}", "Content-Type": "text/plain; charset=utf-8"}
         _post(f"{self.url}/api/v2/write?{where}", lines.encode(), headers)
 
+    def query(self, statement: str) -> list[dict[str, bool | float | int | str | None]]:
+        """Return the rows of an InfluxQL statement, times in ns, past the code under test."""
+        asked = f"{self.url}/query?{urlencode({'db': self.bucket, 'q': statement, 'epoch': 'ns'})}"
+        headers = {"Authorization": f"Token {self.token}"}
+        with _DIRECT.open(Request(asked, headers=headers), timeout=10) as said:  # noqa: S310  our own http URL
+            answer = msgspec.json.decode(said.read(), type=_Answer)
+        tables = [table for result in answer.results for table in result.series]
+        return [dict(zip(table.columns, row, strict=True)) for table in tables for row in table.values]
+
+
+class _Table(msgspec.Struct):
+    columns: list[str]
+    values: list[list[bool | float | int | str | None]]
+
+
+class _Result(msgspec.Struct):
+    series: list[_Table] = []
+
+
+class _Answer(msgspec.Struct):
+    results: list[_Result]
+
+
+_Way = Callable[[Path], tuple[InfluxServer, Callable[[], None]]]
+
 
 @contextmanager
 def running_influx(directory: Path) -> Iterator[InfluxServer]:
@@ -76,8 +106,21 @@ def running_influx(directory: Path) -> Iterator[InfluxServer]:
 
     Skips with the reasons where no server can be had, and fails where CI is `true`.
     """
+    with _first_of((_docker, _binary), directory) as server:
+        yield server
+
+
+@contextmanager
+def running_debian_influx(directory: Path) -> Iterator[InfluxServer]:
+    """Give the server Debian ships, behind a proxy that speaks version 2's write path; skips or fails as `running_influx`."""
+    with _first_of((_debian,), directory) as server:
+        yield server
+
+
+@contextmanager
+def _first_of(ways: Sequence[_Way], directory: Path) -> Iterator[InfluxServer]:
     reasons = []
-    for way in (_docker, _binary):
+    for way in ways:
         try:
             server, stop = way(directory)
         except NoServer as reason:
@@ -152,19 +195,100 @@ def _docker(_directory: Path) -> tuple[InfluxServer, Callable[[], None]]:
     return server, container.stop
 
 
+def debian_binary() -> Path:
+    """Return `influxd` of Debian's package: the installed one, or one downloaded and unpacked into the cache."""
+    installed = shutil.which("influxd")
+    if installed and _is_debian(_version(installed)):
+        return Path(installed)
+    target = cached_binary().with_name("influxd-debian")
+    if not target.exists():
+        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+            raise NoServer("no Debian to download influxdb from")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (target.parent / "influxd.lock").open("w") as lock, tempfile.TemporaryDirectory(dir=target.parent) as place:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                _unpack_debian(Path(place), target)
+    return target
+
+
+def _unpack_debian(place: Path, target: Path) -> None:
+    for command in (["apt-get", "-q", "download", "influxdb"], ["sh", "-c", "dpkg-deb -x influxdb_*.deb ."]):
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            raise NoServer(f"no Debian package of influxdb: {done.stderr[-300:]}")
+    (place / "usr" / "bin" / "influxd").rename(target)
+
+
+def _version(binary: str) -> str:
+    return subprocess.run([binary, "version"], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
+
+def _is_debian(version: str) -> bool:
+    return "v1.6" in version
+
+
+def _debian(directory: Path) -> tuple[InfluxServer, Callable[[], None]]:
+    binary = debian_binary()
+    with ExitStack() as started:
+        port, stop = _start_1x(str(binary), directory)
+        started.callback(stop)
+        front = started.enter_context(shim(port))
+        server = InfluxServer(f"http://127.0.0.1:{front}", "tests:tests", "-", "manway", f"{_version(str(binary))} of Debian")
+        return server, started.pop_all().close
+
+
 def _binary(directory: Path) -> tuple[InfluxServer, Callable[[], None]]:
-    """Start a 1.x `influxd` of the machine, with a configuration of its own on free loopback ports."""
-    binary = os.environ.get("MANWAY_INFLUXD") or shutil.which("influxd") or str(built_by_go())
-    version = subprocess.run([binary, "version"], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    """Start an `influxd` of the machine, with a configuration of its own on free loopback ports."""
+    installed = shutil.which("influxd")
+    if installed and _is_debian(_version(installed)):
+        installed = None  # it has no write path of version 2: a parametrisation of its own
+    binary = os.environ.get("MANWAY_INFLUXD") or installed or str(built_by_go())
+    version = _version(binary)
     if "InfluxDB v2" in version or "InfluxDB 2" in version:
-        raise NoServer(f"{version} needs another start; use the Docker image")
+        return _start_2x(binary, directory, version)
+    port, stop = _start_1x(binary, directory)
+    named = f"{version}, {Path(binary).name} as a process"
+    return InfluxServer(f"http://127.0.0.1:{port}", "tests:tests", "-", "manway", named), stop
+
+
+def _start_1x(binary: str, directory: Path) -> tuple[int, Callable[[], None]]:
     port, backup_port = _free_port(), _free_port()
-    configuration, log = directory / "influxdb.conf", directory / "influxdb.log"
+    configuration = directory / "influxdb.conf"
     configuration.write_text(
         _CONFIGURATION.format(directory=directory, port=port, backup_port=backup_port, body_limit=BODY_LIMIT),
     )
+    stop, log = _process([binary, "run", "-config", str(configuration)], directory)
+    try:
+        _wait_until_ready(f"http://127.0.0.1:{port}/ping", {}, log)
+        _post(f"http://127.0.0.1:{port}/query", urlencode({"q": "CREATE DATABASE manway"}).encode(), {})
+    except BaseException:
+        stop()
+        raise
+    return port, stop
+
+
+def _start_2x(binary: str, directory: Path, version: str) -> tuple[InfluxServer, Callable[[], None]]:
+    port = _free_port()
+    places = ["--bolt-path", str(directory / "bolt"), "--engine-path", str(directory / "engine")]
+    stop, log = _process(
+        [binary, "run", *places, "--http-bind-address", f"127.0.0.1:{port}", "--reporting-disabled"], directory
+    )
+    server = InfluxServer(f"http://127.0.0.1:{port}", "a-token-for-tests", "manway", "manway", f"{version} as a process")
+    setup = {"username": "tests", "password": "tests-only", "org": server.org, "bucket": server.bucket, "token": server.token}
+    try:
+        _wait_until_ready(f"{server.url}/health", {}, log)
+        _post(f"{server.url}/api/v2/setup", msgspec.json.encode(setup), {"Content-Type": "application/json"})
+    except BaseException:
+        stop()
+        raise
+    return server, stop
+
+
+def _process(command: Sequence[str], directory: Path) -> tuple[Callable[[], None], Path]:
+    log = directory / "influxdb.log"
     with log.open("wb") as out:
-        process = subprocess.Popen([binary, "run", "-config", str(configuration)], stdout=out, stderr=out)
+        process = subprocess.Popen(command, stdout=out, stderr=out)
 
     def stop() -> None:
         process.terminate()
@@ -174,16 +298,7 @@ def _binary(directory: Path) -> tuple[InfluxServer, Callable[[], None]]:
             process.kill()
             process.wait()
 
-    server = InfluxServer(
-        f"http://127.0.0.1:{port}", "tests:tests", "-", "manway", f"{version}, {Path(binary).name} as a process"
-    )
-    try:
-        _wait_until_ready(f"{server.url}/ping", {}, log)
-        _post(f"{server.url}/query", urlencode({"q": f"CREATE DATABASE {server.bucket}"}).encode(), {})
-    except BaseException:
-        stop()
-        raise
-    return server, stop
+    return stop, log
 
 
 def _wait_until_ready(url: str, headers: dict[str, str], log: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -21,29 +21,23 @@ from firmware_sim.app import build_posts
 from firmware_sim.devices import Devices, subscriptions
 from firmware_sim.people import Cast, Row
 from firmware_sim.scenario import Story
-from gateway.app import Gateway
-from gateway.host import SiteHost
 from gateway.outputs import LogOutput
 from manway.cli.seed import make_keys, seed_records
 from manway.entities import Person
 from manway.errors import ActionRefused
 from manway.events import AnyEvent
 from manway.runtime import settings
-from manway.runtime.signing import load_or_make_key, load_public_key, verify
+from manway.runtime.signing import load_or_make_key, load_public_key
 from manway.runtime.telemetry import TelemetryStore
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from manway.runtime.yard import Yard, load_yard
 from manway.topics import api_filters, gateway_filters
 from tests.kit.clock import FakeClock
+from tests.kit.gateway import a_gateway, a_host, in_place, open_journal
 from tests.kit.locks import counting_random
 from tests.kit.memory_broker import MemoryBroker
 
 T = TypeVar("T")
-
-
-async def in_place(work: Callable[[], T]) -> T:
-    """The kit's `Run`: no thread, so that virtual time stands while it works."""
-    return work()
 
 
 class InlineApi:
@@ -132,23 +126,10 @@ async def a_site(folder: Path, *, seed: int = 7, story: bool = False) -> AsyncIt
     api_bus = broker.bus("api", [(f, 1) for s in sites for f in api_filters(s)])
     bridge = Bridge(office, api_bus, load_or_make_key(folder / "keys" / "plan.key"), sites, in_place)
     plan_key = load_public_key(folder / "keys" / "plan.pub")
-    hosts = [
-        SiteHost(
-            s,
-            folder / "journal",
-            limits=limits,
-            timings=timings,
-            verify=verify,
-            plan_key=plan_key,
-            output=LogOutput(),
-            began=clock.now(),
-        )
-        for s in sites
-    ]
-    for host in hosts:
-        host.restore()
+    journal = open_journal(folder)
+    hosts = [a_host(journal, s, plan_key, LogOutput(), began=clock.now(), limits=limits, timings=timings) for s in sites]
     gateway_bus = broker.bus("gw-1", [(f, 1) for s in sites for f in gateway_filters(s)])
-    gateway = Gateway(hosts, gateway_bus, telemetry, clock, name="gw-1", journal=in_place, telemetry=in_place)
+    gateway = a_gateway(folder, journal, hosts, gateway_bus, telemetry, clock)
     device_bus = broker.bus("simulator", subscriptions(sites))
     devices = Devices(build_posts(yard, folder / "keys", clock.now(), seed), device_bus, clock)
     people = {p.account: p.person(clock.now()) for p in yard.person if p.account}
@@ -167,5 +148,4 @@ async def a_site(folder: Path, *, seed: int = 7, story: bool = False) -> AsyncIt
     finally:
         telemetry.close()
         records.close()
-        for host in hosts:
-            host.journal.close()
+        journal.close()

@@ -131,12 +131,31 @@ def test_a_snapshot_at_every_event_and_what_came_after_equal_the_run_that_was_ne
         (lambda data: data[:-1], "truncated"),
         (lambda _: b"", "truncated"),
         (lambda data: data.replace(b"yard", b"mill", 1), "mill"),
-        (lambda data: data.replace(b"CN 2026", b"CN 2025", 1), "CN 2025"),
     ],
 )
-def test_a_snapshot_that_is_damaged_or_of_other_limits_is_refused(change: Callable[[bytes], bytes], why: str) -> None:
+def test_a_snapshot_that_is_damaged_or_of_another_site_is_refused(change: Callable[[bytes], bytes], why: str) -> None:
     with pytest.raises(SnapshotUnusable, match=why):
         Engine.restored(change(a_bad_day().engine.snapshot()), "yard", LIMITS, TIMINGS)
+
+
+def test_under_other_limits_everything_but_the_judged_air_is_kept() -> None:
+    """New limits must not forget who is inside, what is on, or that a sensor met more than its range."""
+    day = a_bad_day()
+    watch = next(w for w in day.engine.site.instruments.values() if "H2S" in w.rows)
+    at = day.engine.now + 1
+    day.engine.receive([FrameReceived(a_frame(90_000, at=at, device=watch.device, boot=77, statuses={"H2S": Status.OVER}))], at)
+    was = day.engine.site
+    other = msgspec.structs.replace(LIMITS, version="another")
+    site = Engine.restored(day.engine.snapshot(), "yard", other, TIMINGS).site
+    assert site.spaces == was.spaces
+    assert [(a.id, a.state, a.priority) for a in site.alarms.values()] == [
+        (a.id, a.state, a.priority) for a in was.alarms.values()
+    ]
+    for device, before in was.instruments.items():
+        now = site.channels_of(site.instruments[device])
+        assert {gas: c.over_range for gas, c in now.items()} == {g: c.over_range for g, c in was.channels_of(before).items()}
+        assert {channel.level for channel in now.values()} <= {None}, "unknown until it is read again"
+    assert site.channels_of(site.instruments[watch.device])["H2S"].over_range
 
 
 def test_the_day_was_worth_replaying() -> None:

@@ -1,0 +1,1 @@
+"""The revisions of the records' schema, for both databases; `api.migrate` runs them."""

@@ -1,0 +1,113 @@
+"""Reading a journal: how its rows become inputs again, for a replay by the writer and for the sinks beside it."""
+
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.journal_rows import FRAMES
+from manway.codec_mqtt import decode_event
+from manway.events import AnyEvent
+from manway.inputs import AnyInput
+
+_inputs = msgspec.msgpack.Decoder(list[AnyInput])
+_places = msgspec.msgpack.Decoder(list[int])
+
+_EVERY_SITE = "SELECT id, site, at, kind, places, body FROM input WHERE id > ? ORDER BY id LIMIT ?"
+_ONE_SITE = "SELECT id, site, at, kind, places, body FROM input WHERE id > ? AND site = ? ORDER BY id LIMIT ?"
+_REST = "SELECT id, site, at, kind, places, body FROM input WHERE id = ? AND places IS NOT NULL"
+
+_Row = tuple[int, str, float, int, bytes | None, bytes]
+
+
+class Stored(NamedTuple):
+    """What one site's engine was given at `at` (Unix seconds); `number` counts through the file."""
+
+    number: int
+    site: str
+    at: float
+    inputs: list[AnyInput]
+
+
+def stored_after(db: sqlite3.Connection, number: int, most: int, site: str | None = None) -> list[Stored]:
+    """Return up to `most` entries behind an input number, of all sites or of one, in the order they were committed."""
+    every = site is None
+    rows: list[_Row] = db.execute(
+        _EVERY_SITE if every else _ONE_SITE, (number, most) if every else (number, site, most)
+    ).fetchall()
+    if rows and rows[-1][3] == FRAMES:
+        rows += db.execute(_REST, (rows[-1][0] + 1,)).fetchall()
+    return [*_joined(rows)]
+
+
+class JournalReader:
+    """A connection of its own for the thread of the sinks; it sees every finished commit and never holds the writer up.
+
+    Every method reads in one go: a reading left open would keep the writer's log from starting over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            message = f"there is no journal {path} to read: its writer, the gateway, must have opened it first"
+            raise sqlite3.OperationalError(message)
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+    def inputs_after(self, number: int, most: int) -> list[Stored]:
+        """Return up to `most` entries behind an input number, of all sites, in the order they were committed."""
+        return stored_after(self._db, number, most)
+
+    def events_after(self, site: str, seq: int, most: int) -> list[tuple[int, AnyEvent]]:
+        """Return up to `most` events of a site behind a sequence number, each with its own."""
+        sql = "SELECT seq, body FROM event WHERE site = ? AND seq > ? ORDER BY seq LIMIT ?"
+        return [(seq, decode_event(body)) for seq, body in self._db.execute(sql, (site, seq, most)).fetchall()]
+
+    def all_events_after(self, n: int, most: int) -> list[tuple[int, AnyEvent]]:
+        """Return up to `most` events of all sites behind a place in the file, each with its own place."""
+        rows = self._db.execute("SELECT n, body FROM event WHERE n > ? ORDER BY n LIMIT ?", (n, most)).fetchall()
+        return [(place, decode_event(body)) for place, body in rows]
+
+    def waiting_since(self, number: int) -> float | None:
+        """Return the time of the oldest input behind a number, Unix seconds, None when there is none."""
+        at = self._db.execute("SELECT at FROM input WHERE id > ? ORDER BY id LIMIT 1", (number,)).fetchone()
+        return None if at is None else float(at[0])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+
+def _unsqueezed(row: _Row) -> list[AnyInput]:
+    return _inputs.decode(zlib.decompress(row[5]))
+
+
+def _joined(rows: Sequence[_Row]) -> Iterator[Stored]:
+    """Yield the entries that rows were made of; an entry whose frames the cap has taken keeps the rest."""
+    frames: _Row | None = None
+    for row in rows:
+        number, site, at, kind, places, _ = row
+        of_this = frames is not None and places is not None and frames[0] == number - 1
+        if frames is not None and not of_this:
+            yield Stored(frames[0], frames[1], frames[2], _unsqueezed(frames))
+        if kind == FRAMES:
+            frames = row
+            continue
+        inputs = _unsqueezed(row)
+        if of_this and frames is not None and places is not None:
+            inputs = _between(_unsqueezed(frames), inputs, _places.decode(places))
+        frames = None
+        yield Stored(number, site, at, inputs)
+    if frames is not None:
+        yield Stored(frames[0], frames[1], frames[2], _unsqueezed(frames))
+
+
+def _between(frames: list[AnyInput], others: list[AnyInput], places: list[int]) -> list[AnyInput]:
+    """Put every other input back behind as many frames as came before it."""
+    whole, done = list[AnyInput](), 0
+    for item, place in zip(others, places, strict=True):
+        whole += [*frames[done:place], item]
+        done = place
+    return whole + frames[done:]

@@ -1,0 +1,220 @@
+"""The room a journal has: its ballast on the disk, its cap, and what may go."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.journal_rows import FRAMES
+from gateway.journal_schema import pragma
+
+MIB = 1024 * 1024
+BALLAST = 8 * MIB  # (choice), `pipeline.md` §6
+REMADE_AT = 64 * MIB  # free on the disk (choice), same place
+RESERVE = 64 * MIB  # of the cap, for events alone, same place
+# (choice) Telemetry goes in blocks of this share of the cap and no more than that many bytes: one event tells of a block, and
+# a block must not hold up the commit it goes with.
+_BLOCK_SHARE, _BLOCK_MOST = 16, 4 * MIB
+_LOG_MOST = 4 * MIB  # of SQLite's write-ahead log before it is folded into the file; its own default
+_PRUNED_FIRST = 2000  # (choice) rows at a time
+_ROW = 64  # bytes of a row beside its body, as in `pipeline.md` §6
+_SPARE_PAGES = 4096  # (choice) empty pages that stay in the file: giving them back and taking them again is work for nothing
+_VACUUM_PAGES = 4096  # (choice) a call; 4 MiB
+
+UPLINK = "uplink/"  # and the site: the name of that sink's cursor
+EVENTS_KEPT_S = 7 * 86_400.0  # (choice) the api may have to be given them again after its records were restored
+_MARK_EVERY_S = 3600.0  # (choice) how exactly it is noted when the uplink passed an event
+_NOTES_KEPT = 10_000  # (choice) newest rows of the tables of gaps and of dead lines
+
+_OLDEST = "SELECT id, site, at, n, length(body) FROM input WHERE id > ? AND kind = ? AND keep = ? ORDER BY id"
+# The older of two snapshots bounds both: a replay from it must find every input behind it, and makes its events again.
+_PRUNE_INPUTS = """
+DELETE FROM input WHERE id IN (
+  WITH bound(site, upto) AS (SELECT site, min(input) FROM snapshot GROUP BY site HAVING count(*) > 1)
+  SELECT input.id FROM input CROSS JOIN bound ON bound.site = input.site
+  WHERE input.id <= ? AND input.id <= (SELECT max(upto) FROM bound) AND input.id <= bound.upto ORDER BY input.id LIMIT ?)"""
+# The newest event of a site stays: the next one counts on from it.
+_PRUNE_EVENTS = """
+DELETE FROM event WHERE n IN (
+  SELECT n FROM event WHERE site = :site AND seq <= :seq AND n <= :told
+  AND seq < (SELECT max(seq) FROM event WHERE site = :site)
+  AND input < (SELECT min(input) FROM snapshot WHERE site = :site HAVING count(*) > 1) ORDER BY seq LIMIT :most)"""
+_NOTE_PASSED = """
+INSERT INTO passed SELECT :site, :seq, :now WHERE NOT EXISTS (
+  SELECT 1 FROM passed WHERE site = :site AND (seq >= :seq OR at > :now - :every))"""
+
+_Dropped = tuple[int, str, float, int]  # input number, site, time, frames
+
+
+class Gap(NamedTuple):
+    """Telemetry of a site that the cap took: input numbers, times the engine was given (Unix seconds), number of frames."""
+
+    site: str
+    first: int
+    last: int
+    start: float
+    end: float
+    frames: int
+
+
+def bound_log(db: sqlite3.Connection, ballast: int) -> None:
+    """Have SQLite fold its log early enough: on a full disk that takes as much room again, and only the ballast has it."""
+    pages = min(_LOG_MOST, ballast // 2) // pragma(db, "page_size")
+    db.execute(f"PRAGMA wal_autocheckpoint={max(1, pages)}")
+
+
+class Ballast:
+    """A file that is given up when the disk is full, because a full disk refuses even to delete a row.
+
+    While it is away nothing is written but what makes room.
+    """
+
+    def __init__(self, path: Path, size: int, remade_at: int) -> None:
+        """Use `path`; `size` bytes; made again once `remade_at` bytes are free on its disk."""
+        self._path, self.size, self._remade_at = path, size, remade_at
+        self.away = True
+        self.regain()
+
+    def regain(self) -> bool:
+        """Make the file again where the disk has room for it; say whether it stands."""
+        if self.away and (self._stands() or self.free() >= self._remade_at):
+            self.away = not self._make()
+        return not self.away
+
+    def give_up(self) -> None:
+        """Delete the file."""
+        self._path.unlink(missing_ok=True)
+        self.away = True
+
+    def free(self) -> int:
+        """Return how many bytes the disk has left."""
+        disk = os.statvfs(self._path.parent)
+        return disk.f_bavail * disk.f_frsize
+
+    def refusal(self) -> str:
+        """Return why nothing is written while the file is away."""
+        return f"the disk of {self._path.parent} is full: {self.free()} bytes free, {self._remade_at} wanted; make room on it"
+
+    def _stands(self) -> bool:
+        return self._path.exists() and self._path.stat().st_size == self.size
+
+    def _make(self) -> bool:
+        try:
+            with self._path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self.size)
+        except OSError:  # somebody else took the room meanwhile
+            self._path.unlink(missing_ok=True)
+            return False
+        return True
+
+
+class Cap:
+    """How large a journal's file may become, and which telemetry goes when it would grow beyond."""
+
+    def __init__(self, db: sqlite3.Connection, cap: int, reserve: int) -> None:
+        """Hold the file to `cap` bytes, of which telemetry never takes the last `reserve`."""
+        self._db, self._room = db, cap - reserve
+        self._page = pragma(db, "page_size")
+        self._block = min(cap // _BLOCK_SHARE, _BLOCK_MOST)
+        self._behind = {0: 0, 1: 0}  # by `keep`: no frames are left up to this input
+
+    def used(self) -> int:
+        """Return the bytes of the pages that hold something; SQLite counts them itself, inside a transaction too."""
+        return (pragma(self._db, "page_count") - pragma(self._db, "freelist_count")) * self._page
+
+    @property
+    def fill(self) -> float:
+        """The share of the room that is used, at most 1: at 1 telemetry goes."""
+        return min(1.0, self.used() / self._room)
+
+    def cut(self) -> list[Gap]:
+        """Delete the oldest telemetry while the file is over its room, that around an alarm last; return what is lost by it.
+
+        What nobody needs any more goes first. What the store has taken is no loss.
+        """
+        if self.used() <= self._room:
+            return []
+        while self.used() > self._room and prune_inputs(self._db, _PRUNED_FIRST):
+            pass
+        gaps: list[Gap] = []
+        stored = sink_cursor(self._db, "store")
+        for keep in (0, 1):
+            while self.used() > self._room and (block := self._oldest(keep)):
+                last = block[-1][0]
+                self._db.execute(
+                    "DELETE FROM input WHERE id BETWEEN ? AND ? AND kind = ? AND keep = ?", (block[0][0], last, FRAMES, keep)
+                )
+                self._behind[keep] = last
+                gaps += _gaps([row for row in block if row[0] > stored])
+        rows = [(gap.site, gap.first, gap.last, gap.start, gap.end, gap.frames) for gap in gaps]
+        self._db.executemany("INSERT INTO gap(site, first, last, start, end, frames) VALUES (?, ?, ?, ?, ?, ?)", rows)
+        return gaps
+
+    def undo(self) -> None:
+        """Look from the beginning again: the transaction of the last cut was rolled back."""
+        self._behind = {0: 0, 1: 0}
+
+    def _oldest(self, keep: int) -> list[_Dropped]:
+        block, size = list[_Dropped](), 0
+        with closing(self._db.execute(_OLDEST, (self._behind[keep], FRAMES, keep))) as rows:
+            for number, site, at, n, length in rows:
+                block.append((number, site, at, n))
+                size += length + _ROW
+                if size >= self._block:
+                    break
+        return block
+
+
+def prune(db: sqlite3.Connection, now: float, most: int) -> int:
+    """Delete up to `most` inputs and as many events a site that nobody needs any more; return how many rows went.
+
+    Call it inside a transaction. `now` is the journal's own time, Unix seconds.
+    """
+    gone = prune_inputs(db, most)
+    passed = db.execute("SELECT substr(sink, ?), at FROM cursor WHERE sink GLOB ?", (len(UPLINK) + 1, f"{UPLINK}*")).fetchall()
+    told = sink_cursor(db, "store.event")
+    for site, seq in passed:
+        db.execute(_NOTE_PASSED, {"site": site, "seq": seq, "now": now, "every": _MARK_EVERY_S})
+        row = db.execute("SELECT max(seq) FROM passed WHERE site = ? AND at <= ?", (site, now - EVENTS_KEPT_S)).fetchone()
+        if row[0] is None:
+            continue
+        gone += db.execute(_PRUNE_EVENTS, {"site": site, "seq": row[0], "told": told, "most": most}).rowcount
+        db.execute("DELETE FROM passed WHERE site = ? AND seq < ?", (site, row[0]))
+    for table in ("gap", "dead"):
+        db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (_NOTES_KEPT,))  # noqa: S608 two names of ours
+    return gone
+
+
+def prune_inputs(db: sqlite3.Connection, most: int) -> int:
+    """Delete up to `most` inputs that the store and the older of their site's two snapshots have passed; return how many."""
+    return db.execute(_PRUNE_INPUTS, (sink_cursor(db, "store"), most)).rowcount
+
+
+def give_back(db: sqlite3.Connection, ballast: Ballast) -> None:
+    """Give empty pages back to the disk, a bounded number a call; all of them while the disk is full.
+
+    Every page may have to change places with one at the end of the file, and goes through the log for that: on a full disk
+    the log has no more room than the ballast left.
+    """
+    spare, most = (0, ballast.size // 8 // pragma(db, "page_size")) if ballast.away else (_SPARE_PAGES, _VACUUM_PAGES)
+    pages = min(pragma(db, "freelist_count") - spare, most)
+    if pages > 0:
+        # Not by execute: it steps once, and frees one page a step.
+        db.executescript(f"PRAGMA incremental_vacuum({pages})")
+    if ballast.away:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # only now the file is shorter
+
+
+def sink_cursor(db: sqlite3.Connection, sink: str) -> int:
+    """Return how far a sink has come, 0 for one that never moved."""
+    row = db.execute("SELECT at FROM cursor WHERE sink = ?", (sink,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _gaps(block: list[_Dropped]) -> list[Gap]:
+    gaps: dict[str, Gap] = {}
+    for number, site, at, n in block:
+        gap = gaps.get(site, Gap(site, number, number, at, at, 0))
+        gaps[site] = Gap(site, gap.first, number, min(gap.start, at), max(gap.end, at), gap.frames + n)
+    return [*gaps.values()]

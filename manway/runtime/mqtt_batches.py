@@ -1,0 +1,131 @@
+"""paho-mqtt with a reader of our own: everything readable at once.
+
+Theory. paho reads each message with three or four `recv()` and a `select()`. `BatchClient` puts `PacketStream` between paho's
+socket and paho's packet handlers, through five internals of paho; where one of them is missing in another version it is plain
+paho, slower and no less right.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from ssl import SSLSocket
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import MalformedPacket  # type: ignore[attr-defined]  # its own module since 2.2
+
+from manway.runtime.mqtt_packets import POISON, PacketStream
+from manway.runtime.ports import Message
+
+# What of paho this reader rests on, all of it (`pipeline.md` §5).
+INTERNALS = ("_sock_recv", "_in_packet", "_packet_handle", "_packet_queue", "_loop_rc_handle")
+
+_READ = 1 << 18  # bytes of one `recv()`, large because each gives up the interpreter's lock (choice)
+_TLS_READ = 1 << 14  # bytes of a TLS record: `recv()` never returns more
+_TURN = 1 << 20  # bytes of one turn; then what else waits has its own (`pipeline.md` §5)
+_PUBACK, _PINGREQ = 0x40, 0xC0
+_SUCCESS = MQTTErrorCode.MQTT_ERR_SUCCESS
+
+
+class BatchClient(paho.Client):
+    """One connection's paho client, whose `loop_read()` hands on everything readable as one batch.
+
+    Args:
+        client_id: what the broker keeps the session under.
+        version5: speak MQTT 5, else 3.1.1.
+        on_batch: called by `loop_read()` with messages and their packet ids, 0 at QoS 0; whatever it raises comes out there.
+    """
+
+    def __init__(self, client_id: str, on_batch: Callable[[list[Message], list[int]], None], *, version5: bool = False) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=None if version5 else False,
+            protocol=MQTTProtocolVersion.MQTTv5 if version5 else MQTTProtocolVersion.MQTTv311,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        self.on_message = self._on_one
+        self.unread = False  # the last turn ended before the socket was empty
+        self.batching = all(hasattr(self, name) for name in INTERNALS)
+        self._on_batch, self._stream = on_batch, PacketStream(version5=version5)
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Read what is there, give paho its packets and `on_batch` the messages."""
+        if not self.batching:
+            code = super().loop_read(max_packets)
+            link = self.socket()
+            self.unread = isinstance(link, SSLSocket) and link.pending() > 0
+            return code
+        if self.socket() is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        data, lost = self._receive()
+        found = self._stream.feed(data)
+        code = self._give_to_paho(found.others)
+        if found.messages:
+            self._on_batch(found.messages, found.mids)
+        if code == _SUCCESS and (found.broken or lost):
+            code = self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_PROTOCOL if found.broken else MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        return code
+
+    def ack_many(self, mids: Sequence[int]) -> None:
+        """Acknowledge messages in this order, in one write; 0 stands for one that needs none."""
+        due = [mid for mid in mids if mid]
+        if not due:
+            return
+        if not self.batching:
+            for mid in due:
+                self.ack(mid, 1)
+            return
+        words = [_PUBACK << 8 | 2] * (2 * len(due))
+        words[1::2] = due
+        self._packet_queue(_PUBACK, struct.pack(f">{len(words)}H", *words), due[-1], 1)
+
+    def ping(self) -> None:
+        """Tell the broker that we live while we leave the socket unread, so that no answer can be awaited."""
+        if self.batching:
+            self._packet_queue(_PINGREQ, bytes([_PINGREQ, 0]), 0, 0)
+
+    def _receive(self) -> tuple[bytes, bool]:
+        """Return what the socket holds, at most a turn of it, and whether the connection has ended."""
+        parts: list[bytes] = []
+        left = _TURN
+        secured = isinstance(self.socket(), SSLSocket)
+        while left > 0:
+            try:
+                data = self._sock_recv(_TLS_READ if secured else _READ)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                return b"".join(parts), True
+            parts.append(data)
+            left -= len(data)
+            if len(data) < _READ and not secured:  # that was all: saves the read that would say so
+                break
+        self.unread = left <= 0
+        return parts[0] if len(parts) == 1 else b"".join(parts), False
+
+    def _give_to_paho(self, packets: Sequence[tuple[int, bytes]]) -> MQTTErrorCode:
+        for head, body in packets:
+            packet = self._in_packet
+            packet["command"], packet["packet"] = head, bytearray(body)
+            packet["remaining_length"], packet["pos"] = len(body), 0
+            try:
+                code = self._packet_handle()
+            except MalformedPacket:
+                code = MQTTErrorCode.MQTT_ERR_PROTOCOL
+            if code != _SUCCESS:
+                return self._loop_rc_handle(code)
+            if self.socket() is None:  # the broker's DISCONNECT
+                return MQTTErrorCode.MQTT_ERR_NO_CONN
+        return _SUCCESS
+
+    def _on_one(self, _c: object, _user: object, message: paho.MQTTMessage) -> None:
+        """Hand on what paho itself has read."""
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = POISON
+        kept = Message(topic, bytes(message.payload), message.retain)
+        self._on_batch([kept], [message.mid if message.qos else 0])

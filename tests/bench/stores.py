@@ -1,0 +1,120 @@
+"""The embedded telemetry store: bytes written and kept per sample, CPU per frame, and how fast a day is drawn."""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from manway.entities import Frame, Reading
+from manway.ids import Status
+from manway.runtime.telemetry import StoredFrame
+from manway.runtime.telemetry_embedded import EmbeddedStore
+from tests.bench.stopwatch import RUNS, met, say
+from tests.kit.telemetry_rows import DAY, MIDNIGHT
+
+GASES = {"O2": (20.9, 0.1), "LEL": (0.0, 1.0), "CO": (3.0, 1.0), "H2S": (0.4, 0.1), "CO2": (620.0, 10.0)}  # level, resolution
+GATEWAY, CITY = 200, 12_000  # instruments of five channels at 1 Hz
+WRITTEN_MOST, KEPT_MOST, DAY_MS_MOST, FRAME_US_MOST = 10.0, 4.0, 10.0, 4.0  # `pipeline.md` §11 P11 and P12; the last (choice)
+DRAIN_S = 2  # seconds of frames a call, as the sink brings them
+
+Rows = Sequence[StoredFrame]
+
+
+def frames_of(instruments: int, seconds: int, *, rounded: bool, period_s: int = 1) -> Iterator[Rows]:
+    """Yield what a fleet sends, `DRAIN_S` at a time: levels that wander, the noise of the last digit, jitter of the radio."""
+    dice = np.random.default_rng(20261122)
+    names = list(GASES)
+    level, resolution = (np.array(column) for column in zip(*GASES.values(), strict=True))
+    wander = np.zeros((instruments, len(names)))
+    phase = dice.integers(0, 1000, instruments)
+    devices = [f"gas-{number:05d}" for number in range(instruments)]
+    for start in range(0, seconds, DRAIN_S * period_s):
+        rows = []
+        for second in range(start, min(start + DRAIN_S * period_s, seconds), period_s):
+            wander += dice.normal(0.0, 0.1, wander.shape) * resolution
+            values = level + wander + dice.normal(0.0, 0.3, wander.shape) * resolution
+            shown = (np.round(values / resolution) * resolution).round(3) if rounded else values
+            times = (MIDNIGHT + second * 1000 + phase + dice.integers(0, 30, instruments)).tolist()
+            for device, ts, numbers in zip(devices, times, shown.tolist(), strict=True):
+                readings = {name: Reading(Status.OK, value) for name, value in zip(names, numbers, strict=True)}
+                rows.append(StoredFrame(Frame(device, 7, second + 1, ts, ts / 1000 + 0.02, readings), "n01", "p-2026-7"))
+        yield rows
+
+
+def bytes_a_sample(*, rounded: bool, minutes: int = 10, instruments: int = GATEWAY, period_s: int = 1) -> tuple[float, float]:
+    """Return bytes written, by the kernel's count, and bytes kept in files, per sample."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = EmbeddedStore(Path(folder), writer=True)
+        before, samples = _written(), 0
+        for rows in frames_of(instruments, minutes * 60, rounded=rounded, period_s=period_s):
+            store.write(rows)
+            store.settle(rows[-1].frame.received_at)
+            samples += len(rows) * len(GASES)
+        store.close()
+        kept = sum(path.stat().st_size for path in Path(folder).iterdir())
+        return (_written() - before) / samples, kept / samples
+
+
+def us_a_frame(instruments: int = CITY, minutes: int = 2) -> float:
+    """Return the CPU of a frame of five channels, held, packed and written, µs."""
+    spent, frames = 0.0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        store = EmbeddedStore(Path(folder), writer=True)
+        for rows in frames_of(instruments, minutes * 60, rounded=True):
+            began = time.process_time()
+            store.write(rows)
+            store.settle(rows[-1].frame.received_at)
+            spent += time.process_time() - began
+            frames += len(rows)
+        began = time.process_time()
+        store.close()
+        return (spent + time.process_time() - began) / frames * 1e6
+
+
+def ms_a_day(instruments: int = 20) -> tuple[float, float]:
+    """Return how long a reader takes for a channel's day by minute, and for its hour reading by reading, ms."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = EmbeddedStore(Path(folder), writer=True)
+        for rows in frames_of(instruments, 86_400, rounded=True, period_s=5):  # every minute of the day has its chunk
+            store.write(rows)
+            store.settle(rows[-1].frame.received_at)
+        store.close()
+        reader = EmbeddedStore(Path(folder), writer=False)
+        reader.series("gas-00007", "H2S", MIDNIGHT, MIDNIGHT + DAY, 60)
+        by_minute = _ms(lambda: reader.series("gas-00007", "H2S", MIDNIGHT, MIDNIGHT + DAY, 60))
+        raw = _ms(lambda: reader.series("gas-00007", "H2S", MIDNIGHT, MIDNIGHT + DAY // 24, None))
+        return by_minute, raw
+
+
+def run() -> None:
+    """Print what a sample costs."""
+    for name, rounded, period_s, minutes in (("as shown", True, 1, 10), ("unrounded", False, 1, 10), ("idle", True, 60, 600)):
+        written, kept = bytes_a_sample(rounded=rounded, period_s=period_s, minutes=minutes)
+        goal = "" if name == "unrounded" else f"<= {WRITTEN_MOST:g} written, <= {KEPT_MOST:g} kept"
+        result = met(written <= WRITTEN_MOST, kept <= KEPT_MOST) if goal else ""
+        say("store.bytes", channels=GATEWAY * len(GASES), values=name, written=written, kept=kept, goal=goal, result=result)
+    cost = us_a_frame()
+    say("store.cpu", instruments=CITY, us_a_frame=cost, goal=f"<= {FRAME_US_MOST:g}", result=met(cost <= FRAME_US_MOST))
+    by_minute, raw = ms_a_day()
+    say("store.day", by_minute_ms=by_minute, hour_raw_ms=raw, goal=f"< {DAY_MS_MOST:g}", result=met(by_minute < DAY_MS_MOST))
+
+
+def _ms(work: Callable[[], object]) -> float:
+    took = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        work()
+        took.append((time.perf_counter() - began) * 1000)
+    return median(took)
+
+
+def _written() -> float:
+    """Return the bytes this process has caused to be written, by the kernel's count; NaN where it does not tell."""
+    place = Path("/proc/self/io")
+    if not place.exists():
+        return math.nan
+    return float(place.read_text().split("write_bytes:")[1].split()[0])
