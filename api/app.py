@@ -26,7 +26,7 @@ from manway.errors import StoreUnavailable
 from manway.runtime import settings as configuration
 from manway.runtime.clock import SystemClock
 from manway.runtime.mqtt import MqttBus, Tls
-from manway.runtime.signing import load_or_make_key
+from manway.runtime.signing import load_key
 from manway.runtime.stores import open_store
 from manway.runtime.tasks import OneThread, until_signalled
 from manway.runtime.telemetry import TelemetryStore
@@ -102,7 +102,7 @@ async def main(settings: configuration.Settings) -> None:
     """Run the api until SIGINT or SIGTERM."""
     clock = SystemClock(speed=settings.speed, start=settings.started_at)
     records = Records(settings.records.get_secret_value() or settings.data / "records.db")
-    signer = Signer(load_or_make_key(settings.data / "keys" / "issuer.key"), secrets.token_bytes)
+    signer = Signer(load_key(settings.data / "keys" / "issuer.key"), secrets.token_bytes)
     limits = configuration.limits(settings.profile, settings.site_limits, when=clock.now())
     timings = configuration.timings(yard=settings.yard)
     office = Office(records, clock, signer, limits, timings, yard=settings.yard)
@@ -117,7 +117,7 @@ async def main(settings: configuration.Settings) -> None:
         protocol=settings.protocol,
     )
     thread = OneThread("records")
-    bridge = Bridge(office, bus, load_or_make_key(settings.data / "keys" / "plan.key"), settings.sites, thread)
+    bridge = Bridge(office, bus, load_key(settings.data / "keys" / "plan.key"), settings.sites, thread)
     app, pages = build(office, telemetry, settings.sites)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -134,12 +134,16 @@ class Bridge:
     def _commit(self, batch: EventBatch) -> tuple[int, int]:
         """Store what is new of a batch and what it means, in one transaction.
 
+        It must follow on what is known; where records were lost or restored, on what the journal still has.
+
         Returns:
             How far the journal is known, and the newest row of the log.
         """
         with self._office.records.change() as db:
             known = self._known(db, batch.jid)
-            if batch.first <= known + 1:
+            if known + 1 < batch.first <= batch.oldest:  # what is between, nobody has any more
+                _log.warning("events are gone", gateway=batch.gw, journal=batch.jid, first=known + 1, last=batch.first - 1)
+            if batch.first <= max(known + 1, batch.oldest):
                 for event in batch.e[max(0, known + 1 - batch.first) :]:
                     if store.add_event(db, event) is not None:
                         self._meanings.take(db, event)

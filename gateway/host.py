@@ -6,12 +6,14 @@ belong to live steps only.
 """
 
 import math
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from gateway.health import Health
 from gateway.ingest import Ingest, Verify, Waiting
@@ -92,11 +94,13 @@ class SiteHost:
         self.changed = True
         self._journal = journal
         self._rules = (limits, timings)
-        self._ingest = Ingest(site, journal.births(site), verify, plan_key)
+        self._ingest = Ingest(site, journal.births(site), verify, plan_key, before=journal.births_before(site))
         self._output = output
         self._asked_birth: dict[str, float] = {}
         self._asked: list[AnyInput] = []
         self._rejected: list[AnyInput] = []
+        self._unwritten: list[Entry] = []
+        self.ahead_s = 0.0  # how far the journal's time is ahead of the clock
         self._keep_until = -math.inf
         self._frames_without_birth: set[str] = set()
 
@@ -111,7 +115,13 @@ class SiteHost:
                 if events:
                     again.append(Entry(self.site, at, [], events))
             if again:
-                self._journal.commit(again)
+                try:
+                    self._journal.commit(again)
+                except (
+                    sqlite3.OperationalError
+                ) as error:  # judging needs no disk; what is missing is written when there is room
+                    _log.error("journal not written", site=self.site, reason=str(error))
+                    self._unwritten += again
         self._ingest.drop_read(self.engine.site)
         self._know_plan()
         self.health.known(self.engine.site.health.values())
@@ -142,10 +152,29 @@ class SiteHost:
                 # Without it the backlog of the outage would pass for live air of a device whose clock is slow.
                 frame = item.frame
                 self._ingest.clock_behind(frame.device, frame.boot, frame.received_at - frame.ts / 1000)
+                self._ingest.release(frame.device, frame.boot)
             elif isinstance(item, CommandReceived) and isinstance(item.command, GreetLock):
                 self._ingest.greeting[item.command.lock] = item.command.id  # its hello may come only now
             elif isinstance(item, HelloReceived):
                 self._ingest.greeting.pop(item.lock, None)
+
+    def unwritten(self) -> list[Entry]:
+        """Return, once, what a replay made again and a full disk did not take; it is not there yet only if it never was."""
+        entries, self._unwritten = self._unwritten, []
+        return entries
+
+    def _knows(self, item: AnyInput) -> bool:
+        if not isinstance(item, FrameReceived):
+            return False
+        watch = self.engine.site.instruments.get(item.frame.device)
+        return watch is not None and watch.ledger.has(item.frame.boot, item.frame.seq)
+
+    def _in_our_time(self, item: AnyInput) -> AnyInput:
+        """Return a command in the time of a journal that is ahead of the clock: else every one would be late on arrival."""
+        if not isinstance(item, CommandReceived):
+            return item
+        command = item.command
+        return CommandReceived(replace(command, at=command.at + self.ahead_s, exp=command.exp + self.ahead_s))
 
     def place_of(self, device: str) -> tuple[str, str]:
         """Return the space a device works in now and the permit that holds it, empty where there is none."""
@@ -179,16 +208,32 @@ class SiteHost:
         rejected, self._rejected = self._rejected, []
         return [*self.health.reports(now), *rejected]
 
-    def take(self, messages: Sequence[tuple[Address, Message]], now: float) -> Entry | None:
-        """Judge and sound what arrived; return what must be committed before anybody is acknowledged."""
+    def take(self, messages: Sequence[tuple[Address, Message]], now: float, *, again: bool = False) -> Entry | None:
+        """Judge and sound what arrived; return what must be committed before anybody is acknowledged.
+
+        With `again` frames that are known are left out: while the journal cannot be written, the broker repeats them for ever.
+        """
         ingest = self._ingest
         read = [x for address, message in messages for x in ingest.take(address, message, now)]
+        if again:
+            read = [item for item in read if not self._knows(item)]
+        if self.ahead_s:
+            read = [self._in_our_time(item) for item in read]
         if ingest.held:
             without = {address.device for address, _ in messages if address.name == "gas" and ingest.held.get(address.device)}
             self._frames_without_birth |= without
         inputs = [*self.of_itself(now), *self._gap_before(read), *read]
-        self._asked += [item for item in read if isinstance(item, _ACTING)]
-        return self._entry(inputs, self.engine.receive(inputs, now), now)
+        asked = [item for item in read if isinstance(item, _ACTING)]
+        events = self.engine.receive(inputs, now)
+        for item in asked:  # before a snapshot is taken: its hello may come when nobody remembers the command
+            if (
+                isinstance(item, CommandReceived)
+                and isinstance(item.command, GreetLock)
+                and self.engine.accepted(item.command.id)
+            ):
+                ingest.greeting[item.command.lock] = item.command.id
+        self._asked += asked
+        return self._entry(inputs, events, now)
 
     def advance(self, now: float) -> Entry | None:
         """Run the deadlines that have passed; as `take`."""
@@ -262,7 +307,6 @@ class SiteHost:
         """Send what a command asks for; a repeated command is sent again only while its grant still waits."""
         match command:
             case GreetLock(lock=lock):
-                self._ingest.greeting[lock] = command.id
                 await bus.publish(device_topic(self.site, lock, "down/hello"), _HELLO)
             case WriteGrant(lock=lock):
                 written = self.engine.site.locks[lock].written

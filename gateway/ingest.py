@@ -38,19 +38,27 @@ class Waiting(msgspec.Struct, frozen=True):
 
     held: dict[str, list[bytes]]
     greeting: dict[str, str]
-    before: dict[str, DeviceState]
     behind: dict[str, tuple[int, float]]
 
 
 class Ingest:
     """Decodes for one site. Keeps the births and who asked which lock for a hello; everything else is the engine's."""
 
-    def __init__(self, site: str, births: dict[str, DeviceState], verify: Verify, plan_key: bytes) -> None:
+    def __init__(
+        self,
+        site: str,
+        births: dict[str, DeviceState],
+        verify: Verify,
+        plan_key: bytes,
+        *,
+        before: dict[str, DeviceState] | None = None,
+    ) -> None:
+        """Go on with the `births` of a site's devices, and those `before` them, as its journal has them."""
         self.births = births
         self.held: dict[str, list[bytes]] = defaultdict(list)
         self.greeting: dict[str, str] = {}  # lock -> the GreetLock command that waits for its hello
-        self._new: dict[str, DeviceState] = {}  # births the journal has not been given yet
-        self._before: dict[str, DeviceState] = {}  # the birth before: its last frames may come behind the next one
+        self._new: list[tuple[str, DeviceState]] = []  # births the journal has not been given yet
+        self._before = before or {}  # the birth before: its last frames may come behind the next one
         self._site, self._verify, self._plan_key = site, verify, plan_key
         self._applied: Plan | None = None
         self._locks: dict[str, Lock] = {}
@@ -62,16 +70,16 @@ class Ingest:
     def waiting(self) -> Waiting:
         """Return what `resume` takes back after a restart."""
         held = {device: list(payloads) for device, payloads in self.held.items() if payloads}
-        return Waiting(held, dict(self.greeting), dict(self._before), dict(self._behind))
+        return Waiting(held, dict(self.greeting), dict(self._behind))
 
     def resume(self, known: Waiting) -> None:
         """Go on from a snapshot."""
         self.held.update(known.held)
-        self.greeting, self._before, self._behind = dict(known.greeting), dict(known.before), dict(known.behind)
+        self.greeting, self._behind = dict(known.greeting), dict(known.behind)
 
-    def new_births(self) -> dict[str, DeviceState]:
-        """Return the births that came since the last call."""
-        new, self._new = self._new, {}
+    def new_births(self) -> list[tuple[str, DeviceState]]:
+        """Return device and birth of those that came since the last call, in order: the journal keeps the last two, as here."""
+        new, self._new = self._new, []
         return new
 
     def know(self, plan: Plan) -> None:
@@ -81,6 +89,11 @@ class Ingest:
         self._applied, self._fits = plan, {}
         self._locks = {lock.device: lock for lock in plan.locks}
         self._units = {instrument.device: instrument.channels for instrument in plan.instruments}
+
+    def release(self, device: str, boot: int) -> None:
+        """Forget held frames of a boot whose frames could be read: they were read then."""
+        if device in self.held:
+            self.held[device] = [p for p in self.held[device] if decode(p, GasFrames, device).b != boot]
 
     def drop_read(self, site: Site) -> None:
         """After a restart: forget held frames that a later birth has already let in."""
@@ -144,7 +157,8 @@ class Ingest:
             return
         if was is not None and was.b != birth.b:
             self._before[device] = was
-        self.births[device] = self._new[device] = birth
+        self.births[device] = birth
+        self._new.append((device, birth))
 
     def _release(self, device: str, now: float) -> list[AnyInput]:
         """Read the held frames that the newest birth explains; one that cannot be read takes none of the others with it."""

@@ -84,6 +84,7 @@ class Journal:
         self._jids: dict[str, str] = dict(self._db.execute("SELECT site, jid FROM stream"))
         self._seqs: dict[str, int] = dict(self._db.execute("SELECT site, max(seq) FROM event GROUP BY site"))
         self._inputs: dict[str, int] = dict(self._db.execute(_NEWEST_INPUTS))
+        self._keeping = set[str]()  # sites whose telemetry is kept, because of an alarm
         self._now = float(self._db.execute(_NEWEST_TIME).fetchone()[0])
         self._dropped: list[Gap] = []
         self._software = software
@@ -96,14 +97,14 @@ class Journal:
         Raises:
             sqlite3.OperationalError: the disk is full or fails; nothing of it is stored.
         """
-        work = Work(self._db, dict(self._seqs), dict(self._inputs))
+        work = Work(self._db, dict(self._seqs), dict(self._inputs), set(self._keeping))
         now = max((self._now, *(entry.at for entry in entries)))
         with self._writing():
             for entry in entries:
                 work.add(entry)
             gaps = self._cap.cut()
             work.add_events([self._told(gap, now) for gap in gaps])
-        self._seqs, self._inputs, self._now = work.seqs, work.inputs, now
+        self._seqs, self._inputs, self._keeping, self._now = work.seqs, work.inputs, work.keeping, now
         self.damaged = self.damaged and not work.inputs
         if gaps:
             self._dropped += gaps
@@ -120,6 +121,11 @@ class Journal:
     def births(self, site: str) -> dict[str, DeviceState]:
         """Return the newest birth of every device of a site."""
         rows = self._db.execute("SELECT device, body FROM birth WHERE site = ?", (site,))
+        return {device: _births.decode(body) for device, body in rows}
+
+    def births_before(self, site: str) -> dict[str, DeviceState]:
+        """Return the birth before the newest of every device of a site that has restarted."""
+        rows = self._db.execute("SELECT device, body FROM birth_before WHERE site = ?", (site,))
         return {device: _births.decode(body) for device, body in rows}
 
     def jid(self, site: str) -> str:
@@ -175,6 +181,13 @@ class Journal:
         with self._writing():
             self._db.executemany(_MOVE, to.items())
 
+    def settle(self, buried: Sequence[tuple[str, bytes, str]], cursors: Mapping[str, int]) -> None:
+        """Bury lines (sink, line, error) and move cursors in one transaction: neither without the other."""
+        with self._writing():
+            rows = [(sink, self._now, line, error) for sink, line, error in buried]
+            self._db.executemany("INSERT INTO dead(sink, at, line, error) VALUES (?, ?, ?, ?)", rows)
+            self._db.executemany(_MOVE, cursors.items())
+
     def bury(self, sink: str, line: bytes, error: str) -> None:
         """Keep a line that a sink's store will never take, with the store's own words."""
         with self._writing():
@@ -190,8 +203,8 @@ class Journal:
     def prune(self) -> int:
         """Delete what nobody needs any more, a bounded piece a call, and return how many rows went; call again while some do.
 
-        An input goes once the store and the older of its site's two snapshots have passed it; an event a week after the uplink
-        passed it, when the store has it too and no replay would make it again.
+        An input goes once the store and the older of its site's two snapshots have passed it, but for the plan a site has where
+        the store is; an event a week after the uplink passed it, when the store has it too and no replay would make it again.
 
         Raises:
             sqlite3.OperationalError: the disk fails, or is full and its ballast was taken by somebody else.

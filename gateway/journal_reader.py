@@ -10,8 +10,9 @@ import msgspec
 
 from gateway.journal_rows import FRAMES
 from manway.codec_mqtt import decode_event
+from manway.entities import Plan
 from manway.events import AnyEvent
-from manway.inputs import AnyInput
+from manway.inputs import AnyInput, PlanReceived
 
 _inputs = msgspec.msgpack.Decoder(list[AnyInput])
 _places = msgspec.msgpack.Decoder(list[int])
@@ -19,6 +20,10 @@ _places = msgspec.msgpack.Decoder(list[int])
 _EVERY_SITE = "SELECT id, site, at, kind, places, body FROM input WHERE id > ? ORDER BY id LIMIT ?"
 _ONE_SITE = "SELECT id, site, at, kind, places, body FROM input WHERE id > ? AND site = ? ORDER BY id LIMIT ?"
 _REST = "SELECT id, site, at, kind, places, body FROM input WHERE id = ? AND places IS NOT NULL"
+
+_PLANS = """
+SELECT input.site, input.at, input.body FROM plan CROSS JOIN input ON input.id = plan.input
+WHERE plan.input <= ? GROUP BY input.id ORDER BY input.id"""
 
 _Row = tuple[int, str, float, int, bytes | None, bytes]
 
@@ -59,6 +64,16 @@ class JournalReader:
     def inputs_after(self, number: int, most: int) -> list[Stored]:
         """Return up to `most` entries behind an input number, of all sites, in the order they were committed."""
         return stored_after(self._db, number, most)
+
+    def plans_at(self, number: int) -> list[tuple[str, float, Plan]]:
+        """Return site, time and plan of what was given up to an input number: of every site the newest version, or more."""
+        rows = self._db.execute(_PLANS, (number,)).fetchall()
+        inputs = [(site, at, _inputs.decode(zlib.decompress(body))) for site, at, body in rows]
+        return [(site, at, item.plan) for site, at, items in inputs for item in items if isinstance(item, PlanReceived)]
+
+    def oldest_event(self, site: str) -> int:
+        """Return the number of the oldest event of a site that is still there, 1 before the first."""
+        return int(self._db.execute("SELECT ifnull(min(seq), 1) FROM event WHERE site = ?", (site,)).fetchone()[0])
 
     def events_after(self, site: str, seq: int, most: int) -> list[tuple[int, AnyEvent]]:
         """Return up to `most` events of a site behind a sequence number, each with its own."""

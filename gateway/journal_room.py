@@ -28,12 +28,17 @@ _MARK_EVERY_S = 3600.0  # (choice) how exactly it is noted when the uplink passe
 _NOTES_KEPT = 10_000  # (choice) newest rows of the tables of gaps and of dead lines
 
 _OLDEST = "SELECT id, site, at, n, length(body) FROM input WHERE id > ? AND kind = ? AND keep = ? ORDER BY id"
-# The older of two snapshots bounds both: a replay from it must find every input behind it, and makes its events again.
+# The older of two snapshots bounds both: a replay from it must find every input behind it, and makes its events again. The plan
+# that held where the store is stays as long as it does: it says in which space the next frame was measured.
 _PRUNE_INPUTS = """
 DELETE FROM input WHERE id IN (
-  WITH bound(site, upto) AS (SELECT site, min(input) FROM snapshot GROUP BY site HAVING count(*) > 1)
+  WITH bound(site, upto) AS (SELECT site, min(input) FROM snapshot GROUP BY site HAVING count(*) > 1),
+  valid(input) AS (SELECT input FROM plan WHERE (site, version) IN (
+    SELECT site, max(version) FROM plan WHERE input <= :stored GROUP BY site))
   SELECT input.id FROM input CROSS JOIN bound ON bound.site = input.site
-  WHERE input.id <= ? AND input.id <= (SELECT max(upto) FROM bound) AND input.id <= bound.upto ORDER BY input.id LIMIT ?)"""
+  WHERE input.id <= :stored AND input.id <= (SELECT max(upto) FROM bound) AND input.id <= bound.upto
+  AND input.id NOT IN valid ORDER BY input.id LIMIT :most)"""
+_PRUNE_PLANS = "DELETE FROM plan WHERE NOT EXISTS (SELECT 1 FROM input WHERE id = plan.input)"
 # The newest event of a site stays: the next one counts on from it.
 _PRUNE_EVENTS = """
 DELETE FROM event WHERE n IN (
@@ -188,7 +193,10 @@ def prune(db: sqlite3.Connection, now: float, most: int) -> int:
 
 def prune_inputs(db: sqlite3.Connection, most: int) -> int:
     """Delete up to `most` inputs that the store and the older of their site's two snapshots have passed; return how many."""
-    return db.execute(_PRUNE_INPUTS, (sink_cursor(db, "store"), most)).rowcount
+    gone = db.execute(_PRUNE_INPUTS, {"stored": sink_cursor(db, "store"), "most": most}).rowcount
+    if gone:
+        db.execute(_PRUNE_PLANS)
+    return gone
 
 
 def give_back(db: sqlite3.Connection, ballast: Ballast) -> None:

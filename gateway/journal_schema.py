@@ -28,6 +28,7 @@ PRAGMA journal_size_limit=4194304;
 """
 # input.kind: 0 frames, 1 commands, 2 plans, 3 rejected, 4 all else. Frames go into a row of their own, so that the cap can take
 # them and leave the rest; `places` of the row behind it then says how many frames came before each of its inputs.
+# A row with a plan among others is of kind 2 all the same, and `plan` names the first row of every version.
 # input.n counts inputs, input.keep marks telemetry around an alarm. event.n is the order of the file, event.seq of the site,
 # event.input the input it followed: a replay from there makes it again.
 _SCHEMA = f"""
@@ -39,7 +40,9 @@ CREATE TABLE IF NOT EXISTS input(
 CREATE TABLE IF NOT EXISTS event(
   n INTEGER PRIMARY KEY AUTOINCREMENT, site TEXT NOT NULL, seq INT NOT NULL, id TEXT NOT NULL, input INT NOT NULL,
   at REAL NOT NULL, body BLOB NOT NULL, UNIQUE(site, seq), UNIQUE(site, id)) STRICT;
+CREATE TABLE IF NOT EXISTS plan(site TEXT, version INT, input INT NOT NULL, PRIMARY KEY(site, version)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS birth(site TEXT, device TEXT, body BLOB NOT NULL, PRIMARY KEY(site, device)) STRICT;
+CREATE TABLE IF NOT EXISTS birth_before(site TEXT, device TEXT, body BLOB NOT NULL, PRIMARY KEY(site, device)) STRICT;
 CREATE TABLE IF NOT EXISTS cursor(sink TEXT PRIMARY KEY, at INT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS passed(site TEXT, seq INT, at REAL NOT NULL, PRIMARY KEY(site, seq)) STRICT;
 CREATE TABLE IF NOT EXISTS snapshot(

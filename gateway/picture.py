@@ -1,14 +1,29 @@
 """The engine's picture of a site as one message: what the pages show, with every value beside its status and age."""
 
+from typing import NamedTuple
+
 from manway import people
 from manway.alarm import Alarm
 from manway.codec_mqtt import AlarmNow, InstrumentNow, LockNow, ReadingNow, SiteState, SpaceNow
 from manway.countdown import countdown
 from manway.engine import Engine
-from manway.gas import Channel
+from manway.entities import Frame
+from manway.gas import UNKNOWN
+from manway.ids import Status
 from manway.orders import overlay_of
 from manway.people import UNWELL
 from manway.site import InstrumentWatch, Site, SpaceWatch
+
+_OK = Status.OK.value
+
+
+class _Judged(NamedTuple):
+    """What the rows of a site say now (`GasRows.judged`), with the unit of each rule."""
+
+    units: list[str]
+    rules: list[int]
+    values: list[float]
+    levels: list[int]
 
 
 def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteState:
@@ -22,7 +37,7 @@ def site_state(engine: Engine, *, gateway: str, jid: str, event: int) -> SiteSta
         event=event,
         at=engine.now,
         plan_version=site.plan.version if site.plan else 0,
-        instruments=[_instrument(watch, site.channels_of(watch)) for watch in site.instruments.values()],
+        instruments=_instruments(site),
         locks=[
             LockNow(
                 device=lock.device,
@@ -74,31 +89,46 @@ def _value(site: Site, alarm: Alarm) -> float | None:
     return alarm.value if now is None else now
 
 
-def _instrument(watch: InstrumentWatch, channels: dict[str, Channel]) -> InstrumentNow:
-    units, readings = watch.known.channels, {}
-    for name, reading in watch.frame.readings.items() if watch.frame else ():
-        channel = channels.get(name)
-        readings[name] = ReadingNow(
-            status=reading.status.value,
-            value=reading.value,
-            unit=units.get(name, ""),
-            judged=channel.value if channel else reading.value,
-            judged_unit=channel.limits.unit if channel else "",
-            level=int(channel.level) if channel and channel.level is not None else None,
+def _instruments(site: Site) -> list[InstrumentNow]:
+    """Return every instrument's newest frame, as sent and as judged; the judgements of all are fetched at once."""
+    judged = _Judged([rule.unit for rule in site.gas.rules], *site.gas.judged())
+    return [
+        InstrumentNow(
+            device=watch.device,
+            space=watch.space,
+            at=watch.frame.received_at if watch.frame else 0.0,
+            lost=watch.lost,
+            readings=_readings(watch, watch.frame, judged) if watch.frame else {},
+            received=watch.ledger.received,
+            duplicate=watch.ledger.duplicate,
+            missing=watch.ledger.missing_count,
+            state=watch.state.value,
+            poisoned=watch.poisoned,
+            late=watch.ledger.late,
         )
-    return InstrumentNow(
-        device=watch.device,
-        space=watch.space,
-        at=watch.frame.received_at if watch.frame else 0.0,
-        lost=watch.lost,
-        readings=readings,
-        received=watch.ledger.received,
-        duplicate=watch.ledger.duplicate,
-        missing=watch.ledger.missing_count,
-        state=watch.state.value,
-        poisoned=watch.poisoned,
-        late=watch.ledger.late,
-    )
+        for watch in site.instruments.values()
+    ]
+
+
+def _readings(watch: InstrumentWatch, frame: Frame, judged: _Judged) -> dict[str, ReadingNow]:
+    sent, rows, readings = watch.known.channels, watch.rows, {}
+    for name, reading in frame.readings.items():
+        value, row = reading.value, rows.get(name)
+        status = _OK if reading.status is Status.OK else reading.status.value
+        if row is None:  # a channel without limits is not judged
+            readings[name] = ReadingNow(status, value, sent.get(name, ""), value, "", None)
+            continue
+        level = judged.levels[row]
+        known = level != UNKNOWN
+        readings[name] = ReadingNow(
+            status,
+            value,
+            sent.get(name, ""),
+            judged.values[row] if known else None,
+            judged.units[judged.rules[row]],
+            level if known else None,
+        )
+    return readings
 
 
 def _space(site: Site, space: SpaceWatch, now: float, exposed: list[str]) -> SpaceNow:

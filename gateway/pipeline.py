@@ -13,15 +13,16 @@ import contextlib
 import math
 import os
 import sqlite3
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
-from gateway.health import RETRY_S
-from gateway.host import Acts, SiteHost
-from gateway.journal import PRUNED, Entry, Journal
+from gateway.commits import Commits, Step, Stored, disk_may_be_full, keep
+from gateway.deadlines import Deadlines
+from gateway.host import SiteHost
+from gateway.journal import Journal
 from gateway.sink_store import Drained, StoreSink
 from gateway.uplink import Uplink
 from manway.codec_mqtt import Acknowledgement, ApiHeartbeat, Heartbeat, decode, encode, pack_state
@@ -36,13 +37,12 @@ _STATE_EVERY_S = 60.0
 _STIRRED_S, _STILL_S = 1.0, 5.0
 _STORE_EVERY_S = 2.0
 _KEPT_EVERY_S = 1.0  # (choice) how much the uplink sends again after a kill
-_PRUNE_EVERY_S = 30.0
 _SNAPSHOT_EVERY_S = 60.0  # `pipeline.md` §6
 _SNAPSHOT_INPUTS = 10_000  # same place
 _BEAT_S = 1.0  # `trust.md` 7.2
 _AHEAD_S = 1.0  # a journal ahead of the clock by more was written by a clock that was set back since
-_COMPANY_S = 0.005  # (choice) as long as the adapter's own window (`pipeline.md` §5)
-_MOST_OWED = 32  # (choice) steps judged ahead of the disk; beyond, the broker waits
+_ACT_WITHIN_S = 30.0  # (choice) what nobody could be asked for so long is not asked for any more: commands live ten seconds
+_FOREIGN_MOST = 1_000  # (choice) names remembered
 _QUEUE = 200  # batches; then the broker waits, which is what a queue is for
 
 
@@ -53,21 +53,6 @@ class _Nothing:
 
     async def ack(self) -> None:
         """Owe nobody anything."""
-
-
-class _Step:
-    """What was judged at once: what must be written, who is then acknowledged, what is then done, whose snapshot it ends."""
-
-    def __init__(self, at: float, batches: Sequence[Batch]) -> None:
-        self.at, self.batches = at, batches
-        self.entries: list[Entry] = []
-        self.acts: list[tuple[SiteHost, Acts]] = []
-        self.snapshot: tuple[str, bytes] | None = None
-
-    @property
-    def urgent(self) -> bool:
-        """True where somebody waits for its commit: something happened, or is asked for."""
-        return bool(self.acts) or any(entry.events for entry in self.entries)
 
 
 class _Kept:
@@ -103,23 +88,28 @@ class Gateway:
     ) -> None:
         self._hosts = {host.site: host for host in hosts}
         self._bus, self._clock, self._name = bus, clock, name
-        self._journal, self._run_journal = journal, run_journal
         self._uplinks, self._run_uplink = {uplink.site: uplink for uplink in uplinks}, run_uplink
         self._store, self._run_store = store, run_store
         self._queue: asyncio.Queue[Batch] = asyncio.Queue(_QUEUE)
-        self._owed: deque[_Step] = deque()  # judged, and not yet in the journal
-        self._work, self._urgent, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._retry_at: float | None = None  # when a journal that could not be written is tried again
-        self._deadlines = {host.site: host.next_deadline() for host in hosts}
+        self._commits = Commits(journal, run_journal, clock, stored=self._note_stored, failing=self._note_failing)
+        self._deadlines = Deadlines()
+        self._telling: set[str] = set()  # sites with events the api does not have
+        self._foreign: set[str] = set()  # sites somebody speaks for and the settings do not name
+        self._refused: list[Drained] = []  # what the store came to, and is not kept yet
         # A journal written by a clock that was ahead: its time is kept and runs on, or no deadline would ever pass again.
         self._engine_now = max((host.engine.now for host in hosts), default=0.0)
         self._ahead = max(0.0, self._engine_now - clock.now())
         if self._ahead > _AHEAD_S:
             _log.error("the journal is ahead of the clock", seconds=round(self._ahead, 1))
+        for host in hosts:
+            host.ahead_s = self._ahead if self._ahead > _AHEAD_S else 0.0
+            self._deadlines.set(host.site, host.next_deadline())
+            if self._uplinks[host.site].cursor < host.seq:
+                self._telling.add(host.site)
         self._boot = int(clock.now())
         self._stepped_at = clock.now()
         self._snapshots = {host.site: _Kept(self._now()) for host in hosts}
-        self._fill = 0.0
+        self._fill = -1.0  # of the journal; not known yet
         self._shown = dict[str, float]()  # when each site's picture went out
         self._fresh = asyncio.Event()
 
@@ -128,8 +118,9 @@ class Gateway:
         async with self._bus, asyncio.TaskGroup() as group:
             group.create_task(self._read())
             group.create_task(self._judge())
-            group.create_task(self._commit())
-            group.create_task(self._prune())
+            group.create_task(self._commits.run())
+            group.create_task(self._commits.prune())
+            group.create_task(self._act())
             group.create_task(self._send_events())
             group.create_task(self._keep_cursors())
             group.create_task(self._send_pictures())
@@ -147,44 +138,51 @@ class Gateway:
     # -- judging
 
     async def _judge(self) -> None:
-        """Wait for a batch or the next deadline, whichever is first; the only timer of the rules."""
+        """Wait for a batch or the next deadline, whichever is first; the only timer of the rules.
+
+        Nothing else is ever waited for: neither disk nor broker may silence a siren. What can wait for a commit is bounded by
+        what the broker sends without an acknowledgement.
+        """
+        step = Step(self._now(), [])
+        step.entries = [entry for host in self._hosts.values() for entry in host.unwritten()]
+        self._commits.owe(step)
         while True:
             batches: list[Batch] = []
-            deadline = min((at for at in self._deadlines.values() if at is not None), default=None)
+            deadline = self._deadlines.next()
             with contextlib.suppress(TimeoutError):
                 async with self._clock.timeout_at(deadline - self._ahead if deadline is not None else None):
                     batches.append(await self._queue.get())
             while not self._queue.empty():
                 batches.append(self._queue.get_nowait())
-            step = self._judged(batches)
-            self._owed.append(step)
-            self._work.set()
-            if step.urgent or len(self._owed) >= _MOST_OWED:
-                self._urgent.set()
+            self._commits.owe(self._judged(batches))
             self._stepped_at = self._clock.now()
-            while len(self._owed) >= _MOST_OWED and self._retry_at is None:
-                self._room.clear()
-                await self._room.wait()
 
-    def _judged(self, batches: Sequence[Batch]) -> _Step:
+    def _judged(self, batches: Sequence[Batch]) -> Step:
         now = self._engine_now = self._now()
-        step = _Step(now, batches)
+        step = Step(now, batches)
         by_site = self._sorted([m for batch in batches for m in batch.messages], now)
-        due = [site for site, at in self._deadlines.items() if at is not None and at <= now and site not in by_site]
-        for site in (*by_site, *due):
-            host = self._hosts[site]
-            entry = host.take(by_site[site], now) if site in by_site else host.advance(now)
-            if entry is not None:
-                step.entries.append(entry)
-                self._snapshots[site].inputs += len(entry.inputs)
+        for site in dict.fromkeys((*by_site, *self._deadlines.due(now))):
+            host, messages = self._hosts[site], by_site.get(site)
+            entry = host.advance(now) if messages is None else host.take(messages, now, again=self._commits.fails)
+            self._deadlines.set(site, host.next_deadline())
             if acts := host.acts():
                 step.acts.append((host, acts))
-            self._deadlines[site] = host.next_deadline()
-        ripe = next((site for site, kept in self._snapshots.items() if kept.due(now)), None)
-        if ripe is not None:  # of one site a step: it is a pause for all of them
-            self._snapshots[ripe] = _Kept(now)
-            step.snapshot = ripe, self._hosts[ripe].snapshot()
+            if entry is None:
+                continue
+            step.entries.append(entry)
+            kept = self._snapshots[site]
+            kept.inputs += len(entry.inputs)
+            if step.snapshot is None and kept.due(now) and not self._commits.fails:  # of one site a step: it is a pause for all
+                self._snapshots[site] = _Kept(now)
+                step.snapshot = site, host.snapshot()
         return step
+
+    async def _act(self) -> None:
+        """Carry out what was committed; a broker that takes nothing holds up nobody but those who wait for it."""
+        while True:
+            host, acts, at = await self._commits.acts.get()
+            if self._now() - at < _ACT_WITHIN_S:
+                await host.act(acts, at, self._bus)
 
     def _sorted(self, messages: Sequence[Message], now: float) -> dict[str, list[tuple[Address, Message]]]:
         """Return the messages of each site that are its own to judge; the api's pulse and answers are taken here."""
@@ -196,6 +194,7 @@ class Gateway:
                 _log.warning("foreign topic", topic=error.source, reason=error.reason)
                 continue
             if address.site not in self._hosts:
+                self._say_foreign(address.site)
                 continue
             if address.name == "api/ack":
                 self._acknowledged(address.site, message)
@@ -205,108 +204,47 @@ class Gateway:
                 by_site[address.site].append((address, message))
         return by_site
 
+    def _say_foreign(self, site: str) -> None:
+        """Say once that somebody speaks for a site of our shards that our settings do not name; its messages are nobody's."""
+        if site not in self._foreign and len(self._foreign) < _FOREIGN_MOST:
+            self._foreign.add(site)
+            _log.error("messages of a site that the settings do not name are thrown away; add it to `sites`", site=site)
+
     # -- committing
 
-    async def _commit(self) -> None:
-        while True:
-            await self._work.wait()
-            # Clean air waits a moment for company, because a sync costs the same for one frame and for a thousand; nobody waits
-            # for it but the senders. What happened, or asks for something, goes at once.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_COMPANY_S):
-                    await self._urgent.wait()
-            self._work.clear()
-            self._urgent.clear()
-            while self._owed:
-                await self._commit_some()
-
-    async def _commit_some(self) -> None:
-        """Write what is owed, oldest first, in one transaction; a disk that is full leaves it owed."""
-        steps = list[_Step]()
-        for step in self._owed:
-            steps.append(step)
-            if step.snapshot is not None:
-                break  # a snapshot stands behind its own step and no later one
-        try:
-            await self._write(steps)
-        except sqlite3.OperationalError as error:
-            _log.error("journal not written", reason=str(error), steps=len(self._owed))
-            await self._wait_for_room()
-            return
-        self._retry_at = None
-        for step in steps:
-            self._owed.popleft()
-            for batch in step.batches:
-                await batch.ack()
-        self._room.set()
-        self._fresh.set()
-        self._journal_is(fails=False)
-        for step in steps:
-            for host, acts in step.acts:
-                await host.act(acts, step.at, self._bus)
-
-    async def _write(self, steps: Sequence[_Step]) -> None:
-        entries, snapshot = [entry for step in steps for entry in step.entries], steps[-1].snapshot
-        if entries:
-            newest, dropped, fill = await self._run_journal(lambda: _committed(self._journal, entries))
-            for site, seq in newest.items():
-                self._hosts[site].seq = max(self._hosts[site].seq, seq)
-            if dropped or fill != self._fill:
-                self._fill = fill
-                for site, host in self._hosts.items():
-                    host.health.filled(fill, dropped=site in dropped)
-                    self._look(host)
-        if snapshot is not None:
-            site, body = snapshot
-            with _disk_may_be_full():
-                await self._run_journal(
-                    lambda: self._journal.keep_snapshot(site, self._journal.last_input(site), steps[-1].at, body)
-                )
-
-    async def _wait_for_room(self) -> None:
-        """Let time pass before the next try; nothing that was judged meanwhile may take effect late."""
-        for step in self._owed:
-            step.acts.clear()
-        self._retry_at = self._now() + RETRY_S
-        self._room.set()
-        self._journal_is(fails=True)
-        await self._clock.sleep_until(self._clock.now() + RETRY_S)
-
-    def _journal_is(self, *, fails: bool) -> None:
-        for host in self._hosts.values():
-            if fails or host.health.journal_fails:
-                host.health.journal(self._now(), fails=fails)
+    def _note_stored(self, stored: Stored) -> None:
+        for site, seq in stored.newest.items():
+            host = self._hosts.get(site)  # the cap may take telemetry of a site that is served no more
+            if host is not None and seq > host.seq:
+                host.seq = seq
+                self._telling.add(site)
+                self._fresh.set()
+        if stored.dropped or stored.fill != self._fill:
+            self._fill = stored.fill
+            for site, host in self._hosts.items():
+                host.health.filled(stored.fill, dropped=site in stored.dropped)
                 self._look(host)
+
+    def _note_failing(self, fails: bool) -> None:  # noqa: FBT001  a fact, passed on
+        for host in self._hosts.values():
+            host.health.journal(self._now(), fails=fails)
+            self._look(host)
 
     def _look(self, host: SiteHost) -> None:
         """Look at a site's deadlines again, and wake the rules when its health has something to say."""
-        self._deadlines[host.site] = host.next_deadline()
+        self._deadlines.set(host.site, host.next_deadline())
         if host.health.due(self._now()) and self._queue.empty():
             self._queue.put_nowait(_Nothing())
 
-    async def _prune(self) -> None:
-        """Let go of what every sink and both snapshots have passed, a piece at a time."""
-        while True:
-            await self._clock.sleep_until(self._clock.now() + _PRUNE_EVERY_S)
-            with _disk_may_be_full():
-                gone = PRUNED
-                while gone >= PRUNED:
-                    gone = await self._run_journal(self._journal.prune)
-
     async def leave(self) -> None:
         """After `run` was cancelled: keep a snapshot of every site and the cursors, so that the next start is a quick one."""
+        commits = self._commits
         try:
-            if self._owed:
-                await self._write([*self._owed])  # judged and sounded: not acknowledged, so it comes again, and is known then
-                self._owed.clear()
+            await commits.finish()
             for site, kept in self._snapshots.items():
                 if kept.inputs:
                     body, now = self._hosts[site].snapshot(), self._now()
-                    await self._run_journal(
-                        lambda site=site, body=body, now=now: self._journal.keep_snapshot(  # type: ignore[misc]
-                            site, self._journal.last_input(site), now, body
-                        )
-                    )
+                    await commits.run_journal(lambda site=site, body=body, now=now: keep(commits.journal, site, body, now))  # type: ignore[misc]
             await self._settle(await self._store.leave(self._run_store))
             await self._move_cursors()
         except sqlite3.OperationalError as error:
@@ -323,7 +261,7 @@ class Gateway:
             return
         if not message.retained:
             self._hosts[site].health.api_heard(now)
-            self._deadlines[site] = self._hosts[site].next_deadline()
+            self._deadlines.set(site, self._hosts[site].next_deadline())
 
     def _acknowledged(self, site: str, message: Message) -> None:
         try:
@@ -332,6 +270,7 @@ class Gateway:
             _log.warning("acknowledgement not understood", reason=error.reason)
             return
         self._uplinks[site].acknowledge(ack, self._hosts[site].seq, self._now())
+        self._telling.add(site)  # it may ask for what it was sent already
 
     async def _send_events(self) -> None:
         online = False
@@ -339,15 +278,25 @@ class Gateway:
             if self._bus.connected and not online:
                 # After an outage pages show what is so before they are told what was.
                 for host in self._hosts.values():
-                    await self._send_picture(host)
+                    if self._now() - self._shown.get(host.site, -math.inf) >= _STIRRED_S:
+                        await self._send_picture(host)
             online = self._bus.connected
-            for site, uplink in self._uplinks.items():
-                if uplink.wants(self._now(), self._hosts[site].seq) and self._bus.connected:
-                    await uplink.send(self._now(), self._bus, self._run_uplink)
+            for site in [*self._telling]:
+                await self._tell(site)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await self._fresh.wait()
             self._fresh.clear()
+
+    async def _tell(self, site: str) -> None:
+        uplink, newest = self._uplinks[site], self._hosts[site].seq
+        if uplink.cursor >= newest:
+            self._telling.discard(site)
+        elif uplink.wants(self._now(), newest) and self._bus.connected:
+            try:
+                await uplink.send(self._now(), self._bus, self._run_uplink)
+            except sqlite3.Error as error:  # a disk that fails to read; the rules go on, and it is tried again
+                _log.error("journal not read for the api", site=site, reason=str(error))
 
     async def _keep_cursors(self) -> None:
         while True:
@@ -358,8 +307,8 @@ class Gateway:
         """Note how far the api has come; what a kill forgets of it is sent again, and known there."""
         moved = {uplink.sink: seq for uplink in self._uplinks.values() if (seq := uplink.moved()) is not None}
         if moved:
-            with _disk_may_be_full():
-                await self._run_journal(lambda: self._journal.move_cursors(moved))
+            with disk_may_be_full():
+                await self._commits.run_journal(lambda: self._commits.journal.move_cursors(moved))
 
     async def _send_pictures(self) -> None:
         while True:
@@ -389,12 +338,13 @@ class Gateway:
                     at=self._now(),
                     engine_age_s=round(self._clock.now() - self._stepped_at, 3),
                     unsent=host.seq - self._uplinks[site].cursor,
-                    fill=round(self._fill, 3),
+                    fill=max(0.0, round(self._fill, 3)),
                     lag_s=round(host.health.store_behind_s(self._now()), 1),
                 )
                 await self._bus.publish(f"{root(site)}gw/heartbeat", encode(beat), qos=0)
                 self._look_at_clock(host)
             self._store.beat(self._line())
+            self._commits.look()
             # By the clock that the api's deadline runs on: a yard that plays faster also beats faster.
             await self._clock.sleep_until(self._clock.now() + _BEAT_S)
 
@@ -404,7 +354,7 @@ class Gateway:
         return gateway_line(
             self._name,
             now,
-            fill=self._fill,
+            fill=max(0.0, self._fill),
             lag_s=max((host.health.store_behind_s(now) for host in self._hosts.values()), default=0.0),
             engine_age_s=max(0.0, self._clock.now() - self._stepped_at),
             rss=_resident_bytes(),
@@ -428,23 +378,25 @@ class Gateway:
                 await asyncio.sleep(_STORE_EVERY_S)
 
     async def _settle(self, drained: Drained) -> None:
-        """Keep what the store refused, say so to its site, and only then note how far the store has come."""
-        with _disk_may_be_full():
-            for line, error in drained.buried:
-                await self._run_journal(lambda line=line, error=error: self._journal.bury("store", line, error))  # type: ignore[misc]
-            for site, rejected in drained.rejected:
-                self._hosts[site].reject(rejected)
-                self._deadlines[site] = self._now()
-            if drained.rejected and self._queue.empty():
-                self._queue.put_nowait(_Nothing())
-            if drained.cursors:
-                await self._run_journal(lambda: self._journal.move_cursors(drained.cursors))
+        """Keep what the store refused, say so to its site, and only then note how far the store has come.
 
-
-def _committed(journal: Journal, owed: Sequence[Entry]) -> tuple[dict[str, int], set[str], float]:
-    """Commit; return the newest event a site, the sites whose telemetry the cap took, and how full the journal is."""
-    newest = journal.commit(owed)
-    return newest, {gap.site for gap in journal.dropped()}, round(journal.fill, 2)
+        What a full disk does not take is tried again with the next look, before anything newer.
+        """
+        self._refused.append(drained)
+        journal, run = self._commits.journal, self._commits.run_journal
+        with disk_may_be_full():
+            while self._refused:
+                oldest = self._refused[0]
+                lines = [("store", line, error) for line, error in oldest.buried]
+                if lines or oldest.cursors:
+                    await run(lambda oldest=oldest, lines=lines: journal.settle(lines, oldest.cursors))  # type: ignore[misc]
+                self._refused.pop(0)
+                for site, rejected in oldest.rejected:
+                    if site in self._hosts:
+                        self._hosts[site].reject(rejected)
+                        self._deadlines.set(site, self._now())
+                if oldest.rejected and self._queue.empty():
+                    self._queue.put_nowait(_Nothing())
 
 
 def _resident_bytes() -> int:
@@ -458,12 +410,3 @@ def _every_s(host: SiteHost) -> float:
     if host.stirred or (host.changed and host.watched):
         return _STIRRED_S
     return _STILL_S if host.changed else _STATE_EVERY_S
-
-
-@contextlib.contextmanager
-def _disk_may_be_full() -> Iterator[None]:
-    """Let what is only a convenience wait for room on the disk."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        _log.error("journal not written", reason=str(error))

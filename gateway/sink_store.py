@@ -32,7 +32,7 @@ _EVENTS = 1000  # (choice) a look
 _BEATS = 600  # (choice) ten minutes of heartbeats wait for a store that is away; older ones tell nothing
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0  # `pipeline.md` §8.2
 _JITTER = 0.2  # (choice) of a wait: a hundred gateways do not all come back at once
-_LEAVE_S = 2.0  # (choice) of the five seconds a process has to end
+_LEAVE_S, _LAST_LOOKS_S = 2.0, 1.0  # (choice) of the five seconds a process has to end; of it to hand over what still waits
 _SHOWN = 64  # bytes of a refused row, as of any other refused message
 _END = float("inf")
 
@@ -100,6 +100,8 @@ class StoreSink:
         self._buried: list[Buried] = []
         self._rejected: list[tuple[str, InputRejected]] = []
         self._reached = 0.0  # how far the journal was read, Unix s: the store's idea of now
+        self._plans_known = False
+        self._since: float | None = None  # when the oldest input was received that waited at the last look, Unix s
         self._away = False
         self._tries = 0
         self._wait_until = 0.0
@@ -121,22 +123,35 @@ class StoreSink:
             except sqlite3.Error as error:
                 self._wait(now, None)
                 _log.error("journal not read for the store", reason=str(error))
-        return await run(lambda: self._drained(more=more))
+        return await run(lambda: self._drained(now, more=more))
 
     async def leave(self, run: Run) -> Drained:
         """Have the store write what it holds, at the end of the process: what it cannot is handed over at the next start."""
         try:
             async with asyncio.timeout(_LEAVE_S):
+                with contextlib.suppress(StoreUnavailable, sqlite3.Error):
+                    await self._look_once_more(run)
                 with contextlib.suppress(StoreUnavailable):
                     await run(lambda: self._store.settle(_END))
-                return await run(lambda: self._drained(more=False))
+                return await run(lambda: self._drained(self._reached, more=False))
         except TimeoutError:  # its thread waits for a server that says nothing; `TelemetryStore.close` ends that
             _log.warning("store did not answer at the end")
             return Drained(None, {}, more=False)
 
+    async def _look_once_more(self, run: Run) -> None:
+        """Hand over what came since the last look, as long as the time for it lasts; a store that is away gets it later."""
+        clock = asyncio.get_running_loop().time
+        until, more = clock() + _LAST_LOOKS_S, not self._away
+        while more and clock() < until:
+            more = await run(lambda: self._hand_over(self._reached))
+
     # -- on the store's thread
 
     def _hand_over(self, now: float) -> bool:
+        if not self._plans_known:  # those behind which the sink goes on: the engines know the newest
+            for site, at, plan in self._reader.plans_at(self._read):
+                self._places.learn(site, plan, at)
+            self._plans_known = True
         again = self._block is not None
         self._store.settle(self._reached)  # what it could not write last time comes before more is read
         block = self._block = self._block or self._next(now)
@@ -193,7 +208,7 @@ class StoreSink:
             self._event_read = events[-1][0]
         return len(events) == _EVENTS
 
-    def _drained(self, *, more: bool) -> Drained:
+    def _drained(self, now: float, *, more: bool) -> Drained:
         cursors = {}
         with contextlib.suppress(StoreUnavailable):  # closed: what is not known to be durable is not
             if (durable := self._store.durable()) > self._kept:
@@ -202,9 +217,12 @@ class StoreSink:
             cursors["store.event"] = self._event_kept = self._event_read
         buried, self._buried = self._buried, []
         rejected, self._rejected = self._rejected, []
-        # What the store holds in memory has arrived, unless it cannot get rid of it.
-        since = self._reader.waiting_since(self._kept if self._away else self._read)
-        return Drained(since, cursors, more, buried, rejected)
+        try:  # what the store holds in memory has arrived, unless it cannot get rid of it
+            self._since = self._reader.waiting_since(self._kept if self._away else self._read)
+        except sqlite3.Error as error:  # nobody knows what waits: from now on something does
+            self._since = now if self._since is None else self._since
+            _log.error("journal not read for the store", reason=str(error))
+        return Drained(self._since, cursors, more, buried, rejected)
 
     # -- what is refused, what is away
 

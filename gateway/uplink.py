@@ -1,12 +1,19 @@
 """Events of one site to the api, strictly in order; only the api's own word after its commit moves the cursor."""
 
+from collections.abc import Sequence
+
+import structlog
+
 from gateway.journal_reader import JournalReader
 from manway.codec_mqtt import Acknowledgement, EventBatch, encode
+from manway.events import AnyEvent, MessageRejected
 from manway.runtime.ports import Bus, Run
 from manway.topics import root
 
+_log = structlog.get_logger("uplink")
 MOST_EVENTS = 100
-MOST_BYTES = 50_000  # a batch must stay below the 60,000 B of the wire, envelope included
+MOST_MESSAGE = 60_000  # bytes on the wire, envelope included (`topics.py`)
+MOST_BYTES = 50_000  # (choice) of a batch of several events
 MOST_AHEAD = 8  # batches without an answer, `pipeline.md` §7 (choice)
 AGAIN_EVERY_S = 1.0  # (choice)
 RESEND_AFTER_S = (2.0, 4.0, 8.0, 16.0, 30.0)
@@ -74,19 +81,41 @@ class Uplink:
             self._ends.clear()
         while len(self._ends) < MOST_AHEAD and bus.connected:
             behind = self._sent_to
-            events = await run(lambda behind=behind: self._reader.events_after(self.site, behind, MOST_EVENTS))  # type: ignore[misc]
+            oldest, events = await run(lambda behind=behind: self._read(behind))  # type: ignore[misc]
             if not events or self._sent_to != behind:  # or the api asked for older ones meanwhile
                 return
-            payload = encode(EventBatch(self._gateway, self._jid, events[0][0], [e for _, e in events]))
-            while len(payload) > MOST_BYTES and len(events) > 1:
-                events = events[: len(events) // 2]
-                payload = encode(EventBatch(self._gateway, self._jid, events[0][0], [e for _, e in events]))
+            last, payload = self._batch(events, oldest)
             await bus.publish(self._topic, payload)
             if behind == self._cursor:
                 self._waiting_since = now
-            self._sent_to = max(events[-1][0], self._cursor)
+            self._sent_to = max(last, self._cursor)
             self._ends.append(self._sent_to)
+
+    def _read(self, behind: int) -> tuple[int, list[tuple[int, AnyEvent]]]:
+        """Return the oldest number there is and what comes behind a number; in this order, or a prune could come between."""
+        oldest = self._reader.oldest_event(self.site)
+        return oldest, self._reader.events_after(self.site, behind, MOST_EVENTS)
+
+    def _batch(self, events: Sequence[tuple[int, AnyEvent]], oldest: int) -> tuple[int, bytes]:
+        """Return the last number and the bytes of a batch of the first of these events, as many as one message holds."""
+        said = [event for _, event in events]
+        while len(payload := self._packed(events[0][0], said, oldest)) > MOST_BYTES and len(said) > 1:
+            said = said[: len(said) // 2]
+        if len(payload) > MOST_MESSAGE:
+            payload = self._packed(events[0][0], [_instead_of(said[0])], oldest)
+        return events[len(said) - 1][0], payload
+
+    def _packed(self, first: int, events: list[AnyEvent], oldest: int) -> bytes:
+        return encode(EventBatch(self._gateway, self._jid, first, events, oldest))
 
     @property
     def _wait_s(self) -> float:
         return RESEND_AFTER_S[min(self._tries, len(RESEND_AFTER_S) - 1)]
+
+
+def _instead_of(event: AnyEvent) -> MessageRejected:
+    """Return what the api is told of an event that no message holds; the journal and the telemetry store have it whole."""
+    kind, size = type(event).__name__, len(encode(event))
+    _log.error("event larger than a message", site=event.site, kind=kind, id=event.id, bytes=size)
+    reason = f"an event of {size} bytes is larger than a message may be; the gateway's journal has it"
+    return MessageRejected(id=event.id, at=event.at, site=event.site, source=kind, reason=reason)

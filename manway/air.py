@@ -4,14 +4,17 @@ A round names no instrument twice, so that the arrays judge it in one go and sti
 clean and steady: only the spaces in which something is loud are looked at again.
 """
 
+import bisect
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from manway import people
 from manway.entities import Frame, Instrument, Reading
 from manway.events import DeviceRestarted, InstrumentFaulted, InstrumentRecovered, MessageRejected
-from manway.gas import CODES
+from manway.gas import CODES, FEW, GasRows
 from manway.ids import Status
 from manway.instrument import BACKING, InstrumentSignal, after_frame, move
 from manway.site import InstrumentWatch
@@ -61,35 +64,66 @@ def breathe(step: Step, frames: Sequence[Frame]) -> list[str]:
     return list(loud)
 
 
+def look_back(step: Step, watch: InstrumentWatch, frame: Frame) -> bool:
+    """Take a frame that a newer one overtook on its way for the present where it is worse; say whether it is.
+
+    A broker that delivers late must not hide that a limit was broken, and clean air of the past clears nothing. Its time is
+    before all others: it is no part of the trend. The caller judges what is so now, and then looks at the newest frame again.
+    """
+    before = step.site.channels_of(watch)
+    _read(step, [(watch, replace(frame, received_at=0.0))])
+    after = step.site.channels_of(watch)
+    worse = any((c.level or 0) > (before[gas].level or 0) or c.over_range > before[gas].over_range for gas, c in after.items())
+    if not worse:
+        look_again(step, watch)
+    return worse
+
+
+def look_again(step: Step, watch: InstrumentWatch) -> None:
+    """Let the newest frame of an instrument be the present again."""
+    if watch.frame is not None:
+        _read(step, [(watch, watch.frame)])
+
+
 def _read(step: Step, heard: Sequence[tuple[InstrumentWatch, Frame]]) -> tuple[set[str], list[InstrumentWatch]]:
     """Let the rows judge every gas of a round; return whose statuses are others than before, and who must be looked at."""
-    rows, values, ends = list[int](), list[float | None](), list[int]()
+    rows, values = list[int](), list[float | None]()
     faults = list[tuple[int, int]]()  # place, code
     for watch, frame in heard:
         readings = frame.readings
         read = [readings[gas].value if gas in readings else None for gas in watch.rows]
         if None in read:
-            codes = (CODES[readings.get(gas, _MISSING).status] for gas in watch.rows)
-            faults += [(place, code) for place, code in enumerate(codes, len(values)) if code != _OK]
+            said = (CODES[readings.get(gas, _MISSING).status] for gas in watch.rows)
+            faults += [(place, code) for place, code in enumerate(said, len(values)) if code != _OK]
         values += read
         rows += watch.rows.values()
-        ends.append(len(rows))
     if not rows:
         return set(), []
-    status = np.zeros(len(rows), np.int8)
+    codes = bytearray(len(rows))  # OK is 0
     for place, code in faults:
-        status[place] = code
-    numbers = np.array(values, np.float64)  # None becomes NaN
-    at = np.repeat(np.array([frame.received_at for _, frame in heard]), np.diff(ends, prepend=0))
-    taken = step.site.gas.take(np.array(rows), numbers, status, at)
-    other, noticed = (np.flatnonzero(flags).tolist() for flags in taken)
+        codes[place] = code
+    counts = [len(watch.rows) for watch, _ in heard]
+    other, noticed = _take(step.site.gas, rows, values, codes, [frame.received_at for _, frame in heard], counts)
     if not noticed:  # whatever has another status is noticed too
         return set(), []
-    owner = [heard[i][0] for i in np.searchsorted(ends, noticed, side="right")]
+    ends = [*itertools.accumulate(counts)]
+    owner = [heard[bisect.bisect_right(ends, place)][0] for place in noticed]
     changed = dict(zip(noticed, owner, strict=True))
     for i in other:
         _say_fault(step, changed[i], rows[i])
     return {changed[i].device for i in other}, owner
+
+
+def _take(
+    gas: GasRows, rows: list[int], values: list[float | None], codes: bytearray, heard_at: list[float], counts: list[int]
+) -> tuple[list[int], list[int]]:
+    """Judge the rows of frames, `counts` rows each; return the places whose status is another, and who must be looked at."""
+    if len(rows) <= FEW:
+        return gas.take_few(rows, values, codes, [at for at, count in zip(heard_at, counts, strict=True) for _ in range(count)])
+    numbers = np.array(values, np.float64)  # None becomes NaN
+    taken = gas.take(np.array(rows), numbers, np.frombuffer(codes, np.int8), np.array(heard_at).repeat(counts))
+    other, noticed = (flags.nonzero()[0].tolist() for flags in taken)
+    return other, noticed
 
 
 def bind(step: Step, instrument: Instrument) -> None:
@@ -147,7 +181,10 @@ def _count(step: Step, frame: Frame) -> InstrumentWatch | None:
         site.gas.restart(list(watch.rows.values()))
         watch.state = move(watch.state, InstrumentSignal.BOOTED)
     # A broker may repeat old messages behind newer ones: those are counted and stored, the present is not theirs.
-    if not new or frame.replayed or frame.seq < ledger.highest:
+    if not new or frame.replayed:
+        return None
+    if frame.seq < ledger.highest:
+        step.overtaken.append((watch, frame))
         return None
     watch.heard_at, watch.frame = max(watch.heard_at, frame.received_at), frame
     return watch

@@ -70,12 +70,13 @@ class DeviceCommand(msgspec.Struct, frozen=True):
 
 
 class EventBatch(msgspec.Struct, frozen=True):
-    """Events of one journal, in order: e[i] has journal sequence `first` + i; `jid` names the journal."""
+    """Events of one journal, `jid`, in order: e[i] has sequence `first` + i; nothing before `oldest` is there any more."""
 
     gw: str
     jid: str
     first: int
     e: list[AnyEvent]
+    oldest: int = 1  # sequence number of the oldest event that the journal still has of this site
 
 
 class Acknowledgement(msgspec.Struct, frozen=True):

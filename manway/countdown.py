@@ -33,9 +33,10 @@ def _air(site: Site, space: SpaceWatch, now: float) -> Iterator[Forecast]:
         fresh = now < watch.heard_at + site.timings.stale_occupied_s
         for gas, channel in site.channels_of(watch).items():
             value = channel.value if fresh else None
-            above, below = _low_bounds(channel.limits)
-            ahead = from_slope(value, channel.slope, above, below, now, of=f"{watch.device}/{gas}")
-            yield from [ahead] if ahead is not None else []
+            if value is None or not site.gas.calm(watch.rows[gas]):  # calm air is within its limits and moves towards none
+                above, below = _low_bounds(channel.limits)
+                ahead = from_slope(value, channel.slope, above, below, now, of=f"{watch.device}/{gas}")
+                yield from [ahead] if ahead is not None else []
             for person in space.occupancy.inside:
                 if (breathed := site.exposures.get(person, {}).get(gas)) is not None:
                     yield from _budgets(breathed, channel.limits, value, now, of=f"{person}/{gas}")

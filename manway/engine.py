@@ -141,6 +141,12 @@ class Engine:
         for round_ in air.rounds(frames):
             for space in air.breathe(self._step, round_):
                 self._judge(space)
+            while self._step.overtaken:
+                watch, frame = self._step.overtaken.pop(0)
+                if air.look_back(self._step, watch, frame):
+                    self._judge(watch.space)
+                    air.look_again(self._step, watch)
+                    self._judge(watch.space)
 
     def _take(self, item: CommandReceived | reports.Report) -> None:
         if isinstance(item, CommandReceived):
@@ -166,13 +172,13 @@ class Engine:
         step = self._step
         now, delay = step.now, self.site.timings.alarm_off_delay_s
         until = duties.pass_time(step, space)
-        felt = set()
-        for condition in list(conditions(self.site, space, now)):
-            felt.add((condition.kind, condition.object))
+        found = list(conditions(self.site, space, now))
+        for condition in found:
             if condition.until is not None:
                 until.append(condition.until)
             feel(step, condition)
         alarms = self.site.alarms_of(space)
+        felt = {(condition.kind, condition.object) for condition in found} if alarms else set()
         for alarm in alarms:
             if (alarm.kind, alarm.object) not in felt and (alarm.open or alarm.rises_at is not None):
                 # What is watched no more clears nothing while somebody may be inside; of an empty space it is known gone, and

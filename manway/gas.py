@@ -41,6 +41,7 @@ _LEVEL_OF = {int(level): level for level in Level}
 SLOPE_WINDOW_S = 10.0  # least squares over the last 10 s (`domain.md` §7.2)
 SLOPE_POINTS = 11  # one a second: both ends of the window
 SLOPE_LEAST = 5  # (choice) fewer points than half the window are no trend
+FEW = 16  # (choice, measured) below that many readings at once plain Python is faster than arrays
 LEL_NEEDS_O2 = 10.0  # % vol; a catalytic sensor cannot burn with less [MP]
 # Beyond 100 % LEL a sensor is over its range (`domain.md` §7.1); beyond pure gas every number is (1e7 mg/m3 is more than any).
 FULL = {"% LEL": 100.0, "% vol": 100.0, "ppm": 1e6, "mg/m3": 1e7}
@@ -136,7 +137,8 @@ class GasRows:
         )
         self._full = np.array([FULL[rule.unit] for rule in self.rules])
         self._floor = np.array([floor(rule) for rule in self.rules])
-        self._deadband = np.array([rule.deadband for rule in self.rules])
+        self._still = [rule.deadband for rule in self.rules]
+        self._deadband = np.array(self._still)
         self._burns = np.array([rule.unit == "% LEL" for rule in self.rules])
 
     # -- rows ---------------------------------------------------------------------------------------------------------
@@ -176,7 +178,7 @@ class GasRows:
 
     def latch(self, rows: Sequence[int]) -> None:
         """Latch rows over their range, as they were under other limits."""
-        self._rows.over[list(rows)] = True
+        self._rows.over[list(rows)], self._rows.calm[list(rows)] = True, False
 
     def forget(self, rows: Sequence[int]) -> None:
         """Forget what rows have read, as an instrument that works elsewhere now; over-range goes with the instrument."""
@@ -207,6 +209,15 @@ class GasRows:
             own.at.item(row),
         )
 
+    def judged(self) -> tuple[list[int], list[float], list[int]]:
+        """Return what all rows say now, by row: which of `rules`, the number in its unit, the level (`UNKNOWN`: no number)."""
+        own = self._rows
+        return own.rule.tolist(), own.value.tolist(), own.level.tolist()
+
+    def calm(self, row: int) -> bool:
+        """Say whether a row's newest number is good, within all limits and steady, so that nothing follows from it."""
+        return self._rows.calm.item(row)
+
     # -- samples ------------------------------------------------------------------------------------------------------
 
     def take(self, rows: Indices, values: Floats, status: Bytes, at: Floats) -> tuple[Flags, Flags]:
@@ -227,6 +238,55 @@ class GasRows:
         rest = ~calm
         other[rest], loud[rest] = self._judge(rows[rest], value[rest], status[rest], at[rest])
         return other, loud
+
+    def take_few(
+        self, rows: Sequence[int], values: Sequence[float | None], codes: Sequence[int], at: Sequence[float]
+    ) -> tuple[list[int], list[int]]:
+        """As `take`, one row after the other, which up to `FEW` rows is several times faster; `codes` are the statuses.
+
+        Returns:
+            (other, loud), the places in `rows` that `take` flags.
+        """
+        own, rest = self._rows, list[int]()
+        calm = [self._calm_value(*reading) for reading in zip(rows, values, codes, at, strict=True)]
+        for place, value in enumerate(calm):
+            row = rows[place]
+            if value is None or (own.burns.item(row) and not own.calm.item(own.oxygen.item(row))):
+                rest.append(place)
+            else:
+                self._note_one(row, value, at[place])
+        if not rest:
+            return [], []
+        index = np.array([rows[i] for i in rest])
+        value_of = np.array([values[i] for i in rest], np.float64) * own.factor[index]  # None becomes NaN
+        status = np.array([codes[i] for i in rest], np.int8)
+        flags = self._judge(index, value_of, status, np.array([at[i] for i in rest]))
+        other, loud = ([place for place, flag in zip(rest, some.tolist(), strict=True) if flag] for some in flags)
+        return other, loud
+
+    def _calm_value(self, row: int, number: float | None, code: int, at: float) -> float | None:
+        """Return the number in the limit's unit where it changes nothing else, as `_stays_calm`; its oxygen is not asked."""
+        own = self._rows
+        if not own.calm.item(row):
+            return None
+        if code == _OK and number is not None and own.calm_from.item(row) <= number < own.calm_to.item(row):
+            value, still = number * own.factor.item(row), self._still[own.rule.item(row)]
+            if at >= own.at.item(row) and value - own.ring_low.item(row) <= still and own.ring_high.item(row) - value <= still:
+                return value
+        own.calm[row] = False
+        return None
+
+    def _note_one(self, row: int, value: float, at: float) -> None:
+        """As `_note`, of one row."""
+        own, slot = self._rows, self._rows.slot.item(row)
+        if math.floor(at) > math.floor(own.at.item(row)):
+            own.slot[row] = slot = (slot + 1) % SLOPE_POINTS
+        own.at[row] = own.ring_at[row, slot] = at
+        own.value[row] = own.ring[row, slot] = value
+        if value < own.ring_low.item(row):
+            own.ring_low[row] = value
+        elif value > own.ring_high.item(row):
+            own.ring_high[row] = value
 
     def _stays_calm(self, rows: Indices, values: Floats, value: Floats, status: Bytes, at: Floats) -> Flags:
         """Return which readings change nothing but the number itself, as nearly all do; the others are no longer calm."""

@@ -31,6 +31,9 @@ _NAMES = (*_LEVELS, "entry_min", "entry_max", "stel", "twa")
 _COMBUSTIBLE_VOL = 4.0  # GB 30871: a gas that burns from 4 % vol on has the first of its two forms, any other the second
 
 
+_RANKS = {level.name.lower(): level for level in Level}
+
+
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One limit. `side`: above is breached at >= value, over at > value, below at < value; `value` in the gas's unit.
 
@@ -56,7 +59,7 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def rank(self) -> Level:
         """The level as a number that can be compared; only the four that one reading can break have one."""
-        return Level[self.level.upper()]
+        return _RANKS[self.level]
 
     def breached_by(self, value: float, *, relief: float = 0.0) -> bool:
         """Say whether a value breaks this limit, or, with `relief` > 0, is not yet back inside by that much."""

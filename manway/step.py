@@ -1,8 +1,9 @@
 """What every rule of the engine is handed: the picture of the site, the time, and where to put what follows."""
 
+from manway.entities import Frame
 from manway.events import EvacuationCompleted, EvacuationOrdered, Event
 from manway.ids import derived_id
-from manway.site import Site, SpaceWatch
+from manway.site import InstrumentWatch, Site, SpaceWatch
 
 
 class Step:
@@ -11,6 +12,7 @@ class Step:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.now = 0.0
+        self.overtaken: list[tuple[InstrumentWatch, Frame]] = []  # fresh frames that came behind newer ones of their device
         self._out: list[Event] = []
 
     def emit(self, event: type[Event], /, *cause: str | int, **fields: object) -> None:

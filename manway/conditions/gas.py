@@ -18,10 +18,15 @@ def of_instrument(site: Site, instrument: InstrumentWatch, now: float) -> Iterat
     yield _silence(site, instrument, now)
     fresh = now < instrument.heard_at + stale_after(site, instrument)
     watched = site.occupied(instrument.space)
-    for gas, channel in site.channels_of(instrument).items():
-        yield from _air(site, f"{instrument.device}/{gas}", instrument.space, channel, fresh=fresh)
-        yield from _sensor(site, f"{instrument.device}/{gas}", instrument.space, channel, fresh=fresh, watched=watched)
-        if gas in instrument.known.setpoints or ("SETPOINT_LAX", f"{instrument.device}/{gas}", instrument.space) in site.alarms:
+    told = {alarm.object for alarm in site.alarms_of(instrument.space)}
+    for gas, row in instrument.rows.items():
+        obj = f"{instrument.device}/{gas}"
+        if site.gas.calm(row) and obj not in told and gas not in instrument.known.setpoints:
+            continue  # as nearly all air: no alarm to raise, and none to end
+        channel = site.gas.at(row)
+        yield from _air(site, obj, instrument.space, channel, fresh=fresh)
+        yield from _sensor(site, obj, instrument.space, channel, fresh=fresh, watched=watched)
+        if gas in instrument.known.setpoints or ("SETPOINT_LAX", obj, instrument.space) in site.alarms:
             yield _lax(instrument, gas, channel)
     yield _due(site, instrument, now)
 

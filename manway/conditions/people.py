@@ -13,21 +13,25 @@ from manway.person import IN_DANGER
 from manway.record import record_due
 from manway.site import PersonWatch, Site, SpaceWatch
 
+# What only people inside, or their permit, can give rise to.
+_OF_THE_INSIDE = (
+    "ENTRY_IN_PREP",
+    "HEADCOUNT_MISMATCH",
+    "OVERTIME_SOON",
+    "OVERTIME",
+    "ATTENDANT_ABSENT",
+    "VENT_STOP",
+    "REC_15MIN_MISSED",
+)
+
 
 def of_space(site: Site, space: SpaceWatch, now: float) -> Iterator[Condition]:
     """Yield the conditions of one space, its permit, its attendant and everybody inside."""
     permit = site.permit_of(space.id)
-    since = space.occupancy.inside.values()
-    into_danger = space.evacuating and any(at > space.evacuating_since for at in since)  # a rescuer without air, perhaps
-    forbidden = space.occupancy.occupied and not site.entry_allowed(space.id)
-    yield condition("ENTRY_IN_PREP", space.id, space.id, forbidden or into_danger)
-    twice = any(len(site.spaces_of(person)) > 1 for person in space.occupancy.inside)
-    yield condition("HEADCOUNT_MISMATCH", space.id, space.id, bool(space.occupancy.mismatch) or twice)
-    yield from _blind(site, space, now)
-    yield from _clock(site, space, permit, now)
-    yield _attendant(site, space, permit, now)
-    yield _ventilation(site, space, permit)
-    yield _record(site, space, permit, now)
+    if space.occupancy.occupied:
+        yield from _of_the_inside(site, space, permit, now)
+    else:
+        yield from _of_nobody(site, space)
     test = permit.gas_test if permit is not None and permit.state is PermitState.READY else None
     if test is None:
         yield condition("TEST_STALE", space.id, space.id, False)
@@ -37,12 +41,36 @@ def of_space(site: Site, space: SpaceWatch, now: float) -> Iterator[Condition]:
         yield from _person(site, space, person, now)
 
 
+def _of_nobody(site: Site, space: SpaceWatch) -> Iterator[Condition]:
+    """Nobody is inside: what there was an alarm of is gone, and nothing else is asked."""
+    named = [(kind, space.id) for kind in _OF_THE_INSIDE] + [("DATA_LOST", f"{space.id}/{gas}") for gas in _needed(site, space)]
+    yield from (condition(kind, obj, space.id, False) for kind, obj in named if (kind, obj, space.id) in site.alarms)
+
+
+def _of_the_inside(site: Site, space: SpaceWatch, permit: Permit | None, now: float) -> Iterator[Condition]:
+    since = space.occupancy.inside.values()
+    into_danger = space.evacuating and any(at > space.evacuating_since for at in since)  # a rescuer without air, perhaps
+    yield condition("ENTRY_IN_PREP", space.id, space.id, not site.entry_allowed(space.id) or into_danger)
+    twice = any(len(site.spaces_of(person)) > 1 for person in space.occupancy.inside)
+    yield condition("HEADCOUNT_MISMATCH", space.id, space.id, bool(space.occupancy.mismatch) or twice)
+    yield from _blind(site, space, now)
+    yield from _clock(site, space, permit, now)
+    yield _attendant(site, space, permit, now)
+    yield _ventilation(site, space, permit)
+    yield _record(site, space, permit, now)
+
+
+def _needed(site: Site, space: SpaceWatch) -> list[str]:
+    """Return the gases that must be measured in a space."""
+    ledger = site.ledger_of(space.id)
+    return gases_needed(ledger) if ledger is not None else []
+
+
 def _clock(site: Site, space: SpaceWatch, permit: Permit | None, now: float) -> Iterator[Condition]:
     """Before the end a reminder, after it an alarm: the permit stays what it is, the people are late."""
-    if permit is None or not space.occupancy.occupied:
-        unknown = None if space.occupancy.occupied else False  # people without a permit: nobody knows their end
-        yield condition("OVERTIME_SOON", space.id, space.id, unknown)
-        yield condition("OVERTIME", space.id, space.id, unknown)
+    if permit is None:  # nobody knows their end
+        yield condition("OVERTIME_SOON", space.id, space.id, None)
+        yield condition("OVERTIME", space.id, space.id, None)
         return
     t, end = site.timings, permit.end
     soon, near, grave = end - t.overtime_soon_s, end - t.overtime_near_s, end + t.overtime_p1_s
@@ -54,8 +82,8 @@ def _clock(site: Site, space: SpaceWatch, permit: Permit | None, now: float) -> 
 
 
 def _attendant(site: Site, space: SpaceWatch, permit: Permit | None, now: float) -> Condition:
-    if not space.occupancy.occupied or permit is None:
-        return condition("ATTENDANT_ABSENT", space.id, space.id, None if space.occupancy.occupied else False)
+    if permit is None:
+        return condition("ATTENDANT_ABSENT", space.id, space.id, None)
     heard_at = space.watched_since if space.attendant_at is None else space.attendant_at
     if heard_at is None or site.spaces_of(permit.attendant):
         return condition("ATTENDANT_ABSENT", space.id, space.id, True)
@@ -67,9 +95,8 @@ def _ventilation(site: Site, space: SpaceWatch, permit: Permit | None) -> Condit
     required = site.needs_fan(space.id)
     running = site.fan_running(space.id)
     missed = space.fan_seen or required
-    if not space.occupancy.occupied:
-        holds: bool | None = False
-    elif required:
+    holds: bool | None
+    if required:
         holds = running is not True  # where the fan may not stop, nobody's word that it runs is a fan that stands
     else:
         holds = None if running is None and missed else permit is not None and missed and running is False
@@ -77,20 +104,15 @@ def _ventilation(site: Site, space: SpaceWatch, permit: Permit | None) -> Condit
 
 
 def _blind(site: Site, space: SpaceWatch, now: float) -> Iterator[Condition]:
-    """Yield, for every gas that must be measured, whether people are inside and no instrument there gives a number of it.
+    """Yield, for every gas that must be measured, whether no instrument beside the people inside gives a number of it.
 
     A silent instrument says so itself (DATA_LOST of the device); here is the gas that nobody carries, whose sensor is at fault,
     or whose instrument was taken away (GB 46768-2025 6.2.2; golden vector 13). What is over its range is not blind but danger.
     """
-    t, ledger = site.timings, site.ledger_of(space.id)
-    gases = gases_needed(ledger) if ledger is not None else []
-    if not space.occupancy.occupied:
-        named = (f"{space.id}/{gas}" for gas in gases)
-        yield from (condition("DATA_LOST", x, space.id, False) for x in named if ("DATA_LOST", x, space.id) in site.alarms)
-        return
+    t = site.timings
     since = -math.inf if space.watched_since is None else space.watched_since
     began = min(space.occupancy.inside.values(), default=since)
-    for gas in gases:
+    for gas in _needed(site, space):
         obj = f"{space.id}/{gas}"
         tellers = [x for x in site.instruments_of(space.id) if gas in x.rows]
         channels = [site.gas.at(x.rows[gas]) for x in tellers]

@@ -11,7 +11,7 @@ from manway import cose
 from manway.cose import kid_of
 from manway.errors import ProfileInvalid
 
-__all__ = ["SigningKey", "is_usable", "kid_of", "load_or_make_key", "load_public_key", "verify"]
+__all__ = ["SigningKey", "is_usable", "kid_of", "load_key", "load_or_make_key", "load_public_key", "verify"]
 
 SEED_BYTES = 32
 PUBLIC_KEY_BYTES = 32
@@ -62,6 +62,18 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def load_key(path: Path) -> SigningKey:
+    """Read a key file of 32 bytes.
+
+    Raises:
+        ProfileInvalid: it is missing, does not hold 32 bytes, or its group or the world may touch it. A process never makes the
+            key of an installation itself: locks and gateways would not know it.
+    """
+    if not path.exists():
+        raise ProfileInvalid(str(path), "this key is missing; `manway init` makes the keys of an installation")
+    return SigningKey(_read_seed(path))
 
 
 def load_or_make_key(path: Path) -> SigningKey:

@@ -116,12 +116,12 @@ class InfluxStore:
         return found
 
     def ledger(self, device: str, start_ms: int, end_ms: int) -> Ledger:
-        """Return the ledger; a point with a reading and no sequence number is torn; see TelemetryStore."""
+        """Return the ledger; a point with a reading and no sequence number, or no boot, is torn; see TelemetryStore."""
         table = self._table(_select("*::field", _where(device, start_ms, end_ms)))
         if not table.values:
             return Ledger()
         boots, numbers = table.numbers("b"), table.numbers("s")
-        whole = ~np.isnan(numbers)
+        whole = ~np.isnan(numbers) & ~np.isnan(boots)  # while the server takes a point, one field may be seen before another
         identities = zip(boots[whole].astype(np.int64).tolist(), numbers[whole].astype(np.int64).tolist(), strict=True)
         late = table.numbers("rx")[whole] - table.numbers("time")[whole] > LATE_MS
         return ledger_of(identities, int((~whole).sum()), int(late.sum()))

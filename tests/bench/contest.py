@@ -106,7 +106,7 @@ def _nats(folder: Path, port: int) -> BrokerProcess:
     try:
         # As many rows as a hosted gateway has filters: the broker lets a session owe what they allow (`broker_config`).
         rows = [f"manway.1.*.*.{below}" for below in ("dev.*.gas", "dev.*.state", "dev.*.up.*", "api.*")]
-        others = [NatsUser(user, PASSWORD, [">"], ["manway.>"]) for user in _USERS if user != "gateway"]
+        others = [NatsUser(user, PASSWORD, [">"], ["manway.>", "bench.>"]) for user in _USERS if user != "gateway"]
         return NatsBroker(folder, port, [NatsUser("gateway", PASSWORD, [">"], rows), *others])
     except FileNotFoundError as error:
         raise Absent(str(error)) from error

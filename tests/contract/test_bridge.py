@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from api import audit, desk, store
 from api.bridge import Bridge
@@ -83,9 +84,9 @@ class Rig(Desk):
             self.inbox += batch.messages
             await batch.ack()
 
-    async def send(self, first: int, *events: AnyEvent, jid: str = "j1", site: str = "yard-north") -> None:
+    async def send(self, first: int, *events: AnyEvent, jid: str = "j1", site: str = "yard-north", oldest: int = 1) -> None:
         """One batch, given time to be committed."""
-        await self.raw("gw/event", encode(EventBatch("gw-1", jid, first, list(events))), site=site)
+        await self.raw("gw/event", encode(EventBatch("gw-1", jid, first, list(events), oldest)), site=site)
 
     async def raw(self, name: str, payload: bytes, *, site: str = "yard-north", retain: bool = False) -> None:
         await self.gateway.publish(f"{root(site)}{name}", payload, retain=retain)
@@ -185,6 +186,27 @@ def test_behind_a_gap_nothing_is_committed_and_the_old_number_answered(tmp_path:
         await rig.send(3, locked("c"))
         await rig.send(2**70, locked("e"))
         assert (rig.in_log(), rig.acks) == (["a", "b", "c"], [0, 2, 2, 3, 3])
+
+    play(tmp_path, scenario)
+
+
+@ON_BOTH
+def test_what_no_journal_has_any_more_is_not_waited_for_and_said(tmp_path: Path) -> None:
+    """Records that were lost or restored ask for events that their gateway has let go of."""
+
+    async def scenario(rig: Rig) -> None:
+        await rig.send(4, locked("d"), oldest=3)
+        assert (rig.in_log(), rig.acks) == ([], [0]), "one of those between is still there"
+        with capture_logs() as logs:
+            await rig.send(3, locked("c"), oldest=3)
+        assert (rig.in_log(), rig.acks) == (["c"], [0, 3])
+        assert logs == [
+            {"event": "events are gone", "log_level": "warning", "gateway": "gw-1", "journal": "j1", "first": 1, "last": 2}
+        ]
+        with capture_logs() as logs:
+            await rig.send(3, locked("c"), locked("d"), oldest=3)
+            await rig.send(6, locked("f"), oldest=3)
+        assert (rig.in_log(), rig.acks, logs) == (["c", "d"], [0, 3, 4, 4], [])
 
     play(tmp_path, scenario)
 

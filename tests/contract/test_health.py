@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -13,12 +14,13 @@ from gateway.health import API_SILENT_S, FIRST_WORD_S, Health
 from gateway.journal import Entry, Journal
 from gateway.journal_reader import JournalReader
 from gateway.picture import site_state
-from manway.codec_mqtt import ApiHeartbeat, encode
+from manway.codec_mqtt import ApiHeartbeat, ReadingNow, encode
 from manway.commands import GreetLock, RecordCount
 from manway.engine import Engine
 from manway.entities import PermitState, Plan
 from manway.events import AlarmRaised, Event
-from manway.inputs import AnyInput, FrameReceived, HealthReported
+from manway.ids import Status
+from manway.inputs import AnyInput, FrameReceived, HealthReported, PlanReceived
 from manway.runtime.clock import SystemClock
 from manway.runtime.ports import Message
 from manway.topics import Address, device_topic, gateway_filters, root
@@ -137,6 +139,105 @@ def test_a_step_is_told_in_the_log_and_beyond_a_minute_it_is_an_alarm(wall: floa
 def test_the_systems_clock_sees_nothing_where_nobody_sets_it() -> None:
     clock = SystemClock(speed=60.0)
     assert abs(clock.wall_off_s()) < 0.5
+
+
+# ---- a restart, and what it knows
+
+
+def test_what_was_lost_at_this_start_is_not_talked_away_by_a_gap_that_ended_long_ago() -> None:
+    for health in (Health(EPOCH), Health(EPOCH, journal_damaged=True)):
+        health.forgotten()
+        health.known([HealthReported("JOURNAL_GAP", "journal", holds=False)])
+        assert health.gap
+        assert at(health, 1) == [("JOURNAL_GAP", True, True)]
+        health.counted()
+        assert at(health, 2) == [("JOURNAL_GAP", False, True)]
+
+
+def test_a_gap_of_before_the_restart_still_waits_for_a_count() -> None:
+    health = Health(EPOCH)
+    health.known([HealthReported("JOURNAL_GAP", "journal", holds=True)])
+    assert at(health, 1) == []
+    assert health.people_in_an_unknown_journal() is None
+    health.counted()
+    assert at(health, 2) == [("JOURNAL_GAP", False, False)]
+
+
+def test_how_full_the_journal_is_nobody_knows_before_the_first_commit() -> None:
+    health = Health(EPOCH)
+    known = [HealthReported("STORE_LAGGING", "journal", holds=True, grave=True)]
+    health.known([*known, HealthReported("JOURNAL_GAP", "telemetry", holds=True)])
+    assert at(health, 1) == []
+    health.filled(0.9, dropped=False)
+    assert at(health, 2) == []
+    health.filled(0.5, dropped=False)
+    assert health.next_deadline() == EPOCH + 2, "at once"
+    assert at(health, 3) == [("JOURNAL_GAP", False, False), ("STORE_LAGGING", False, False)]
+    health.filled(0.81, dropped=True)
+    assert at(health, 4) == [("JOURNAL_GAP", True, False), ("STORE_LAGGING", True, True)]
+
+
+# ---- asked at every step
+
+
+def test_a_journal_that_fails_is_told_at_once_and_is_no_deadline_of_its_own() -> None:
+    health = Health(EPOCH)
+    health.api_heard(EPOCH)
+    assert at(health, 0) == []
+    health.journal(EPOCH + 1, fails=True)
+    assert (health.next_deadline(), health.journal_fails) == (EPOCH + 1, True)
+    assert at(health, 1) == [("JOURNAL_FAILING", True, False)]
+    health.journal(EPOCH + 3, fails=True)
+    assert health.next_deadline() == EPOCH + API_SILENT_S, "when it is tried again is not a matter of the rules"
+    health.journal(EPOCH + 4, fails=False)
+    assert at(health, 4) == [("JOURNAL_FAILING", False, False)]
+
+
+class Forgetful(Health):
+    """Looks at everything whenever it is asked: what the real one must agree with."""
+
+    def _still(self, _: float, /) -> bool:
+        return False
+
+    def next_deadline(self) -> float | None:
+        return self._seen if self.due(self._seen) else self._by_time()
+
+
+def test_what_is_remembered_between_two_words_changes_no_answer() -> None:
+    """Hours of random words and times, to both: the same reports, the same deadlines."""
+    random = Random(12)  # noqa: S311  the same every time, and no secret
+    for _ in range(100):
+        pair, now, begin = (Health(EPOCH), Forgetful(EPOCH)), EPOCH, random.randrange(3)
+        known = [HealthReported("UPLINK_LOST", "api", holds=True), HealthReported("STORE_LAGGING", "telemetry", holds=True)]
+        for health in pair:
+            health.known(known[:begin])
+        for _ in range(200):
+            now += random.choice([0.0, 0.2, 1.0, 4.0, 11.0, 3700.0])
+            word, number = random.randrange(8), random.random()
+            for health in pair:
+                _say(health, word, number, now)
+            assert pair[0].due(now) == pair[1].due(now)
+            deadlines = [health.next_deadline() for health in pair]
+            assert len({None if at is None else max(at, now) for at in deadlines}) == 1, "what is past is at once"
+            if number < 0.7:
+                assert told(pair[0].reports(now)) == told(pair[1].reports(now))
+                assert pair[0].next_deadline() == pair[1].next_deadline()
+
+
+def _say(health: Health, word: int, number: float, now: float) -> None:
+    match word:
+        case 0 | 1:
+            health.api_heard(now)
+        case 2:
+            health.stored(None if number < 0.5 else now - number * 20)
+        case 3:
+            health.clock(number * 100)
+        case 4:
+            health.filled(number, dropped=number > 0.9)
+        case 5:
+            health.journal(now, fails=number < 0.5)
+        case _:
+            health.counted()
 
 
 # ---- the journal: a host and its file
@@ -309,6 +410,18 @@ def _air(h2s: float) -> dict[str, list[float | None]]:
     return {"O2": [20.9], "LEL": [0.0], "CO": [0.0], "H2S": [h2s]}
 
 
+def test_the_picture_shows_a_channel_without_limits_as_it_was_sent() -> None:
+    engine = Engine("yard", LIMITS, TIMINGS)
+    engine.receive([PlanReceived(NOBODY)], EPOCH)
+    frame = a_frame(1, at=EPOCH, statuses={"CO": Status.FAULT}, fan_a=1.5)
+    engine.receive([FrameReceived(frame)], EPOCH)
+    readings = site_state(engine, gateway="gw-1", jid="j", event=0).instruments[0].readings
+    assert readings["fan_a"] == ReadingNow("ok", 1.5, "", 1.5, "", None)
+    assert readings["CO"] == ReadingNow("fault", None, "ppm", None, "mg/m3", None)
+    channel = engine.site.gas.at(engine.site.instruments["gas-1"].rows["H2S"])
+    assert readings["H2S"] == ReadingNow("ok", 0.0, "ppm", channel.value, channel.limits.unit, channel.level)
+
+
 # ---- the whole gateway
 
 
@@ -366,7 +479,7 @@ def play(folder: Path, scenario: Callable[[Yard], Coroutine[None, None, None]], 
 
 def test_supervision_lost_is_an_alarm_of_the_gateway_itself_and_ends_with_the_next_pulse(tmp_path: Path) -> None:
     async def scenario(yard: Yard) -> None:
-        await asyncio.sleep(40)
+        await asyncio.sleep(40.3)  # between two pulses
         assert yard.alarms() == {"DATA_LOST": 3}, "nothing of itself while it is heard"
         yard.silent = True
         await asyncio.sleep(4.5)

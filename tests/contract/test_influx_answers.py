@@ -14,7 +14,7 @@ import pytest
 from manway.entities import Frame, Reading
 from manway.errors import StoreUnavailable
 from manway.ids import Status
-from manway.runtime.telemetry import StoredFrame
+from manway.runtime.telemetry import Ledger, StoredFrame
 from manway.runtime.telemetry_influx import InfluxStore
 from tests.kit.telemetry_rows import NOON, a_row
 
@@ -331,3 +331,16 @@ def test_a_mapping_page_that_is_none_is_a_store_down(canned: tuple[type[Canned],
     server.pages += pages(dbrps=(200, {}, b"[]"))
     with pytest.raises(StoreUnavailable):
         store.check_mapping()
+
+
+def test_a_point_that_is_half_there_while_the_server_takes_it_is_torn_and_no_error(
+    canned: tuple[type[Canned], InfluxStore],
+) -> None:
+    """A reader saw sequence numbers whose boot had not come yet."""
+    server, store = canned
+    points = f"[{NOON},7,1,{NOON}],[{NOON + 1},null,2,{NOON}],[{NOON + 2},7,null,{NOON}]"
+    table = f'{{"columns":["time","b","s","rx"],"values":[{points}]}}'.encode()
+    answer: tuple[int, dict[str, str], bytes] = (200, {}, b'{"results":[{"series":[' + table + b"]}]}")
+    server.pages.append(lambda path: answer if path.startswith("/query") else None)
+
+    assert store.ledger("g-1", NOON, NOON + 10) == Ledger(received=1, torn=2)

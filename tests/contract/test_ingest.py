@@ -13,6 +13,7 @@ from gateway.outputs import LogOutput
 from manway import codec_ble, cose
 from manway.codec_mqtt import ChannelBirth, DeviceCommand, DeviceState, GasFrames, SignedPlan, decode, encode
 from manway.commands import GreetLock, WriteGrant
+from manway.engine import Engine
 from manway.entities import Lock, LockHello, LogEvent, LogRecord, Plan
 from manway.events import FramesMissed, MessageRejected
 from manway.inputs import (
@@ -30,7 +31,7 @@ from manway.inputs import (
 from manway.runtime.ports import Message
 from manway.runtime.signing import SigningKey, verify
 from manway.topics import Address, device_topic, root
-from tests.kit.builders import GASES, UNITS, Desk, a_lock_state, a_permit, a_plan, a_result
+from tests.kit.builders import GASES, LIMITS, TIMINGS, UNITS, Desk, a_lock_state, a_permit, a_plan, a_result
 from tests.kit.clock import EPOCH, VirtualLoop
 from tests.kit.gateway import a_host, open_journal, path_of, tell
 from tests.kit.locks import ISSUER, LOCK, SITE
@@ -297,6 +298,26 @@ def test_the_last_frames_of_a_boot_are_read_although_the_next_birth_overtook_the
     take(ingest, "state", encode(a_birth(8)))
 
     assert frames(take(ingest, "gas", gas(9, boot=7)) + take(ingest, "gas", gas(1, boot=8))) == [(7, 9), (8, 1)]
+
+
+def test_a_restart_knows_both_births_and_neither_holds_nor_releases_again_what_was_read(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    ingest = an_ingest()
+    take(ingest, "gas", gas(1, boot=7))
+    before = ingest.waiting()  # a snapshot that is older than both births
+    for boot in (7, 8):
+        take(ingest, "state", encode(a_birth(boot)))
+    journal.commit([Entry(SITE_ID, EPOCH, [], [], ingest.new_births())])
+
+    births, older = journal.births(SITE_ID), journal.births_before(SITE_ID)
+    again = Ingest(SITE_ID, births, verify, PLAN_KEY.public_key, before=older)
+    again.resume(before)
+    again.drop_read(Engine(SITE_ID, LIMITS, TIMINGS).site)
+    journal.close()
+
+    assert (births, older) == ({"gas-1": a_birth(8)}, {"gas-1": a_birth(7)})
+    assert (again.held, again.new_births()) == ({}, [])
+    assert frames(take(again, "gas", gas(2, boot=7)) + take(again, "gas", gas(1, boot=8))) == [(7, 2), (8, 1)]
 
 
 def test_the_held_frames_of_a_device_are_bounded_and_what_is_too_much_is_said() -> None:

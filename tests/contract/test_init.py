@@ -20,7 +20,7 @@ from manway.errors import ProfileInvalid
 from manway.runtime import settings
 from manway.runtime.pki import Authority, expires_at
 from manway.runtime.secrets import check_private, write_private
-from manway.runtime.signing import load_or_make_key, load_public_key
+from manway.runtime.signing import load_key, load_or_make_key, load_public_key
 from manway.topics import shard_filters
 
 DAY_S = 86_400.0
@@ -479,3 +479,12 @@ def test_the_settings_files_are_toml_whatever_stands_in_them(made: Path) -> None
 def test_a_folder_that_is_no_installation_is_named() -> None:
     with pytest.raises(NotDone, match="`manway init nowhere` makes one"):
         load_register(Path("nowhere"))
+
+
+def test_no_process_makes_the_key_of_an_installation_itself(tmp_path: Path) -> None:
+    """Its locks and gateways would know another one, and nobody would say so."""
+    with pytest.raises(ProfileInvalid, match="manway init"):
+        load_key(tmp_path / "issuer.key")
+    assert not [*tmp_path.iterdir()]
+    made = load_or_make_key(tmp_path / "issuer.key")
+    assert load_key(tmp_path / "issuer.key").public_key == made.public_key

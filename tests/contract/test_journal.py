@@ -186,7 +186,7 @@ def test_a_second_writer_is_refused_whichever_process_it_is_of(tmp_path: Path, o
 
 def test_a_journal_that_was_closed_is_free_for_the_next(opened: Open) -> None:
     first = opened()
-    first.commit([Entry("yard", EPOCH, frames(1), [an_event("a")], {"gas-1": BIRTH})])
+    first.commit([Entry("yard", EPOCH, frames(1), [an_event("a")], [("gas-1", BIRTH)])])
     first.move_cursor("store", 1)
     name, kept = first.jid("yard"), entries(first)
     first.close()
@@ -232,6 +232,7 @@ def test_rows_carry_the_kind_of_their_inputs(opened: Open) -> None:
     for inputs in rows:
         journal.commit([Entry("yard", EPOCH, inputs, [], keep=True)])
     journal.commit([Entry("yard", EPOCH, [desk.check_in(), *frames(3)], [])])
+    journal.commit([Entry("yard", EPOCH, [desk.check_in(), PlanReceived(a_plan()), *frames(4)], [])])
 
     written = journal._db.execute("SELECT kind, n, keep FROM input ORDER BY id").fetchall()
     assert written == [
@@ -242,6 +243,8 @@ def test_rows_carry_the_kind_of_their_inputs(opened: Open) -> None:
         (4, 2, 1),
         (0, 1, 0),
         (1, 1, 0),
+        (0, 1, 0),
+        (2, 2, 0),
     ]
 
 
@@ -307,7 +310,7 @@ def test_an_empty_step_is_no_row_and_no_error(opened: Open) -> None:
     journal = opened()
 
     assert journal.commit([]) == {}
-    assert journal.commit([Entry("yard", EPOCH, [], [], {"gas-1": BIRTH})]) == {"yard": 0}
+    assert journal.commit([Entry("yard", EPOCH, [], [], [("gas-1", BIRTH)])]) == {"yard": 0}
     assert counts(journal) == (0, 0, 1)
 
 
@@ -320,10 +323,10 @@ class _Unwritable(msgspec.Struct):
 @pytest.mark.parametrize("what", ["an input", "a birth", "the disk"])
 def test_a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works(what: str, opened: Open) -> None:
     journal = opened()
-    journal.commit([Entry("yard", EPOCH, frames(1), [an_event("a")], {"gas-1": BIRTH})])
+    journal.commit([Entry("yard", EPOCH, frames(1), [an_event("a")], [("gas-1", BIRTH)])])
     before, last = counts(journal), journal.last_input("yard")
     inputs: list[AnyInput] = [FrameReceived(a_frame(2, boot=2**64 if what == "an input" else 7))]
-    births = {"gas-2": _Unwritable(object()) if what == "a birth" else BIRTH}
+    births = [("gas-2", _Unwritable(object()) if what == "a birth" else BIRTH)]
     if what == "the disk":
         journal._db.execute(f"PRAGMA max_page_count={setting(journal, 'page_count')}")
         inputs = [FrameHeld("gas-1", os.urandom(200_000))]
@@ -355,14 +358,29 @@ def test_a_sync_that_fails_is_a_commit_that_fails(opened: Open) -> None:
 
 def test_the_newest_birth_of_every_device_is_kept_by_site(opened: Open) -> None:
     journal = opened()
-    newer = msgspec.structs.replace(BIRTH, b=8)
-    journal.commit(
-        [Entry("yard", EPOCH, [], [], {"gas-1": BIRTH, "gas-2": BIRTH}), Entry("dock", EPOCH, [], [], {"gas-1": BIRTH})]
-    )
-    journal.commit([Entry("yard", EPOCH, [], [], {"gas-1": newer})])
+    newer, both = msgspec.structs.replace(BIRTH, b=8), [("gas-1", BIRTH), ("gas-2", BIRTH)]
+    journal.commit([Entry("yard", EPOCH, [], [], both), Entry("dock", EPOCH, [], [], both[:1])])
+    journal.commit([Entry("yard", EPOCH, [], [], [("gas-1", newer)])])
 
     assert journal.births("yard") == {"gas-1": newer, "gas-2": BIRTH}
     assert journal.births("dock") == {"gas-1": BIRTH}
+
+
+def test_the_birth_before_is_kept_whatever_the_present_boot_says_and_however_many_come_at_once(opened: Open) -> None:
+    journal = opened()
+    boots = [msgspec.structs.replace(BIRTH, b=boot) for boot in range(7, 11)]
+    journal.commit([Entry("yard", EPOCH, [], [], [("gas-1", boots[0])])])
+    assert (journal.births_before("yard"), journal.births_before("dock")) == ({}, {})
+    journal.commit([Entry("yard", EPOCH, [], [], [("gas-1", boots[1])])])
+    assert journal.births_before("yard") == {"gas-1": boots[0]}
+    will = msgspec.structs.replace(boots[1], online=False)
+    journal.commit([Entry("yard", EPOCH, [], [], [("gas-1", will)])])
+    assert (journal.births("yard"), journal.births_before("yard")) == ({"gas-1": will}, {"gas-1": boots[0]})
+
+    journal.commit([Entry("yard", EPOCH, [], [], [("gas-1", boot) for boot in boots[2:]])])
+    journal.close()
+    again = opened()
+    assert (again.births("yard"), again.births_before("yard")) == ({"gas-1": boots[3]}, {"gas-1": boots[2]})
 
 
 def test_a_process_killed_in_mid_write_has_in_its_file_everything_it_said(tmp_path: Path) -> None:
@@ -468,6 +486,72 @@ def test_an_input_the_store_has_not_taken_stays_whatever_was_kept_of_the_engine(
     assert [s.number for s in entries(journal)] == [5, 6, 7, 8, 9, 10]
 
 
+def test_the_plan_that_holds_where_the_store_is_stays_and_only_that_one(opened: Open) -> None:
+    journal = opened()
+
+    def plan(version: int, site: str = "yard") -> int:
+        items = [*frames(version), PlanReceived(a_plan(version))]
+        journal.commit([Entry(site, EPOCH + version, items, [])])
+        return journal.last_input(site)
+
+    def known(number: int) -> list[tuple[str, float, int]]:
+        with closing(reader(journal)) as beside:
+            return [(site, at - EPOCH, plan.version) for site, at, plan in beside.plans_at(number)]
+
+    first, docks = plan(1), plan(5, "dock")
+    second = plan(2)
+    again = plan(2)  # a broker gives a retained one again at every connection
+    older = plan(1)
+    third = plan(3)
+    assert known(first - 1) == []
+    assert known(docks) == [("yard", 1, 1), ("dock", 5, 5)]
+    assert known(older) == [("yard", 1, 1), ("dock", 5, 5), ("yard", 2, 2)], "since when, not when last"
+    journal.move_cursor("store", older)
+    for site in ("yard", "dock"):
+        for _ in range(2):
+            journal.keep_snapshot(site, third, EPOCH, b"x")
+    journal.prune()
+
+    assert [s.number for s in entries(journal)] == [docks, second, third]
+    assert (known(older), again) == ([("dock", 5, 5), ("yard", 2, 2)], second + 2)
+    journal.move_cursor("store", third)
+    journal.prune()
+    assert [s.number for s in entries(journal)] == [docks, third]
+    assert journal._db.execute("SELECT site, version, input FROM plan ORDER BY input").fetchall() == [
+        ("dock", 5, docks),
+        ("yard", 3, third),
+    ]
+
+
+def test_where_telemetry_begins_to_be_kept_the_minute_before_is_kept_too(opened: Open) -> None:
+    journal = opened()
+    journal.commit([Entry(site, EPOCH + n, frames(n + 1), []) for n in range(100) for site in ("yard", "dock")])
+
+    def kept() -> list[tuple[str, float]]:
+        rows = journal._db.execute("SELECT site, at FROM input WHERE keep = 1 AND kind = 0 ORDER BY id").fetchall()
+        return [(site, at - EPOCH) for site, at in rows]
+
+    journal.commit([Entry("yard", EPOCH + 100, [Desk().check_in(), *frames(101)], [], keep=True)])
+    assert kept() == [("yard", n) for n in range(40, 101)], "sixty seconds of this site, and what came with the alarm"
+    journal._db.execute("UPDATE input SET keep = 0")
+    journal.commit([Entry("yard", EPOCH + 101, frames(102), [], keep=True)])
+    assert kept() == [("yard", 101)], "looked at once, not at every step"
+    journal.commit([Entry("yard", EPOCH + 102, frames(103), [])])
+    journal.commit([Entry("yard", EPOCH + 162, frames(104), [], keep=True)])
+    assert kept() == [("yard", 101), ("yard", 102), ("yard", 162)], "and at the next alarm again"
+
+
+def test_a_commit_that_failed_keeps_the_minute_at_its_second_try(opened: Open) -> None:
+    journal = opened()
+    journal.commit([Entry("yard", EPOCH, frames(1), [])])
+    alarm = Entry("yard", EPOCH + 1, frames(2), [], keep=True)
+    with pytest.raises(OverflowError):
+        journal.commit([alarm, Entry("yard", EPOCH + 1, [FrameReceived(a_frame(2, boot=2**64))], [])])
+    journal.commit([alarm])
+
+    assert journal._db.execute("SELECT keep FROM input").fetchall() == [(1,), (1,)]
+
+
 def test_no_input_number_is_given_twice_even_when_all_are_gone(opened: Open) -> None:
     journal = opened()
     journal.commit([Entry("yard", EPOCH, frames(1), []), Entry("yard", EPOCH, frames(2), [])])
@@ -513,7 +597,10 @@ def test_an_event_goes_a_week_after_the_uplink_passed_it_and_never_the_newest(op
                 journal.keep_snapshot("yard", journal.last_input("yard"), at, b"x")
             assert journal.prune() == 0, "the store has no event yet"
             journal.move_cursor("store.event", 1000)
-            assert journal.prune() == 2
+            with closing(reader(journal)) as beside:
+                assert (beside.oldest_event("yard"), beside.oldest_event("dock")) == (1, 1)
+                assert journal.prune() == 2
+                assert beside.oldest_event("yard") == 3
             assert ids(journal)[0] == (3, "e2")
     assert ids(journal)[0] == (11, "e10"), "a replay from the older snapshot may make it again"
     for _ in range(2):

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ from manway.inputs import AnyInput, FrameReceived, LockReported, PlanReceived
 from manway.measurements import gateway_line
 from manway.runtime.telemetry import Dead, DeadLine, Ledger, StoredFrame
 from manway.runtime.telemetry_embedded import EmbeddedStore
-from tests.kit.builders import a_frame, a_permit, a_plan
+from tests.kit.builders import Desk, a_frame, a_permit, a_plan
 from tests.kit.clock import EPOCH, VirtualLoop
 from tests.kit.gateway import in_place
 
@@ -396,6 +397,62 @@ def test_a_journal_that_cannot_be_read_is_tried_again(rig: Rig) -> None:
     assert (rig.shelf.numbers, real(0)) == ([1], EPOCH)
 
 
+def test_a_journal_that_cannot_say_what_waits_is_the_stores_delay_and_no_more(rig: Rig) -> None:
+    rig.add(*frames(1))
+    sound = rig.sink._reader.waiting_since
+    broken = sqlite3.OperationalError("disk I/O error")
+
+    def fail(number: int) -> float | None:
+        del number
+        raise broken
+
+    rig.sink._reader.waiting_since = fail  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        assert rig.drain(5).waiting_since == EPOCH + 5
+        assert rig.drain(7).waiting_since == EPOCH + 5
+    assert [log["reason"] for log in logs] == ["disk I/O error"] * 2
+    assert (rig.shelf.numbers, rig.cursor) == ([1], 1), "what the store has said is kept all the same"
+    rig.sink._reader.waiting_since = sound  # type: ignore[method-assign]
+    assert rig.drain(9).waiting_since is None
+
+
+def test_leaving_hands_over_what_came_since_the_last_look(rig: Rig) -> None:
+    rig.drain()
+    rig.add_all(Entry("yard", EPOCH + n, frames(n), []) for n in range(1, 501))
+    rig.shelf.holds = True
+    left = asyncio.run(rig.sink.leave(in_place))
+    assert (len(rig.shelf.rows), left.cursors, left.waiting_since) == (500, {"store": 500}, None)
+
+
+def test_leaving_ends_in_time_however_much_waits(rig: Rig) -> None:
+    async def slow(work: Callable[[], T]) -> T:
+        await asyncio.sleep(0.3)
+        return work()
+
+    rig.shelf.holds = True
+    rig.add_all(Entry("yard", EPOCH + n, frames(n), []) for n in range(1, 2001))
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        left = runner.run(rig.sink.leave(slow))
+        took = runner.get_loop().time()
+    assert left.cursors == {"store": 800}, "four looks in a second, and what they brought is settled"
+    assert took <= 2.0
+
+
+def test_leaving_asks_no_store_that_is_away_and_trips_over_no_journal(rig: Rig) -> None:
+    rig.add(*frames(1))
+    rig.shelf.away = StoreUnavailable("shelf", "gone")
+    with capture_logs():
+        rig.drain()
+    asyncio.run(rig.sink.leave(in_place))
+    assert rig.shelf.calls == 1
+    rig.shelf.away = None
+    rig.drain(60)
+    rig.add(*frames(2))
+    rig.journal._db.execute("ALTER TABLE input RENAME COLUMN body TO gone")
+    assert asyncio.run(rig.sink.leave(in_place)).cursors == {}
+    assert rig.shelf.numbers == [1]
+
+
 def test_leaving_waits_for_no_store_that_says_nothing(rig: Rig) -> None:
     async def never(work: Callable[[], T]) -> T:
         await asyncio.get_running_loop().create_future()
@@ -417,6 +474,32 @@ def test_leaving_a_store_that_is_gone_keeps_what_is_known(rig: Rig) -> None:
 
 
 # -- where and under which permit
+
+
+def test_a_new_sink_places_frames_by_the_plan_that_held_where_it_goes_on(start: Start) -> None:
+    rig = start()
+    desk = Desk()
+    rig.add(desk.check_in(), PlanReceived(a_plan_with(1, "p-1")), *frames(1))
+    rig.add(PlanReceived(a_plan_with(7, "p-7", space="n07")), site="dock")
+    rig.drain()
+    rig.add(*frames(2))
+    rig.add(*frames(3), PlanReceived(a_plan_with(2, "p-2", space="n02")))
+    rig.add(*frames(4))
+    for _ in range(2):
+        rig.journal.keep_snapshot("yard", rig.journal.last_input("yard"), EPOCH, b"engine")
+    rig.journal.prune()
+    rig.close()
+    again = start()
+    again.drain()
+
+    assert [(row.frame.seq, row.space, row.permit) for row in again.shelf.rows] == [
+        (2, "n01", "p-1"),
+        (3, "n01", "p-1"),
+        (4, "n02", ""),
+    ]
+    again.add(*frames(9), site="dock")
+    again.drain(2)
+    assert again.shelf.rows[-1].space == "n07"
 
 
 def a_plan_with(version: int, permit: str, state: PermitState = PermitState.ACTIVE, *, space: str = "n01") -> Plan:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.journal import Entry
 from gateway.journal_reader import JournalReader
-from gateway.uplink import MOST_BYTES, MOST_EVENTS, RESEND_AFTER_S, Uplink
-from manway.codec_mqtt import Acknowledgement, EventBatch, decode
-from manway.events import MessageRejected
+from gateway.uplink import MOST_BYTES, MOST_EVENTS, MOST_MESSAGE, RESEND_AFTER_S, Uplink
+from manway.codec_mqtt import Acknowledgement, EventBatch, decode, encode
+from manway.events import MessageRejected, PersonEntered
 from manway.runtime.mqtt import MAX_PAYLOAD
 from tests.kit.clock import EPOCH
 from tests.kit.gateway import in_place, open_journal, path_of
@@ -97,7 +98,44 @@ def test_a_batch_stays_below_the_limit_of_the_wire_and_one_large_event_still_goe
     assert [first for first, _ in sent] == [1, *(last + 1 for _, last in sent[:-1])]
     assert sent[-1] == (21, 21)
     assert max(last - first for first, last in sent) >= 3, "halved, not sent one by one"
-    assert MOST_BYTES < MAX_PAYLOAD
+    assert MOST_BYTES < MAX_PAYLOAD == MOST_MESSAGE
+
+
+def test_an_event_that_no_message_holds_is_told_of_in_its_place_and_the_rest_goes_on(rig: Rig) -> None:
+    rig.add(1)
+    large = PersonEntered(
+        id="e2", at=EPOCH + 2, site="yard", cause="c", space="n01", permit="p-1", person="x" * 59_950, source="tag"
+    )
+    rig.journal.commit([Entry("yard", EPOCH, [], [large])])
+    rig.add(1)
+    with capture_logs() as logs:
+        sent = rig.send(0)
+
+    assert sent == [(1, 1), (2, 2), (3, 3)]
+    (told,) = rig.air.sent[1].e
+    size = len(encode(large))
+    assert told == MessageRejected(
+        id="e2",
+        at=EPOCH + 2,
+        site="yard",
+        source="PersonEntered",
+        reason=f"an event of {size} bytes is larger than a message may be; the gateway's journal has it",
+    )
+    assert [(log["log_level"], log["id"], log["bytes"]) for log in logs] == [("error", "e2", size)]
+    with_the_rest = rig.reader.events_after("yard", 1, 1)
+    assert with_the_rest == [(2, large)], "nothing is lost here"
+
+
+def test_a_batch_says_from_which_number_on_there_are_events(rig: Rig) -> None:
+    rig.add(3)
+    rig.send(0)
+    rig.journal._db.execute("DELETE FROM event WHERE seq <= 2")
+    rig.answer(3)
+    rig.answer(0)  # the api's records were lost
+    sent = rig.send(10)
+
+    assert sent == [(3, 3)]
+    assert [(batch.first, batch.oldest) for batch in rig.air.sent] == [(1, 1), (3, 3)]
 
 
 def test_silence_means_again_with_growing_waits(rig: Rig) -> None:

@@ -76,6 +76,26 @@ def test_one_bad_second_in_a_batch_is_not_missed() -> None:
     assert "AlarmRaised GAS_HIGH" in names(bench.give(FrameReceived(bad), FrameReceived(good)))
 
 
+def test_a_bad_second_that_newer_ones_overtook_is_not_missed() -> None:
+    """A broker repeats what it could not deliver behind what it could; the danger was there all the same."""
+    bench = occupied()
+    bench.read(1)
+    at = EPOCH + 2
+    clean, bad = a_frame(4, at=at), a_frame(3, at=at, h2s_ppm=8.0)
+    bench.engine.receive([FrameReceived(a_frame(2, at=at)), FrameReceived(clean)], at)
+    said = bench.engine.receive([FrameReceived(bad)], at)
+    assert ("GAS_LOW", H2S) in {(e.kind, e.object) for e in said if isinstance(e, AlarmRaised)}
+    watch = bench.engine.site.instruments["gas-1"]
+    assert (watch.frame, watch.ledger.missing_count) == (clean, 0)
+    now = bench.engine.site.channels_of(watch)["H2S"]
+    assert (now.value, now.low_in_s) == (0.0, None), "the present and its trend are the newest frame's"
+    assert bench.engine.receive([FrameReceived(bad)], at) == [], "told once"
+    later = a_frame(6, at=at + 1)
+    bench.engine.receive([FrameReceived(later)], at + 1)
+    quiet = [a_frame(5, at=at + 1), a_frame(5, at=at + 1, statuses={"CO": Status.FAULT})]
+    assert [e for f in quiet for e in bench.engine.receive([FrameReceived(f)], at + 1) if isinstance(e, AlarmRaised)] == []
+
+
 def test_an_alarm_returns_only_after_the_off_delay_and_then_stays_latched() -> None:
     bench = Bench()
     bench.read(0, h2s_ppm=8.0)

@@ -5,12 +5,15 @@ import math
 import numpy as np
 import pytest
 
+from manway.engine import Engine
 from manway.entities import Reading
 from manway.errors import ProfileInvalid
-from manway.gas import CODES, ROW_BYTES, Channel, GasRows
+from manway.gas import CODES, FEW, ROW_BYTES, Channel, GasRows
 from manway.ids import Status
+from manway.inputs import FrameReceived, PlanReceived
 from manway.limits import Level
-from tests.kit.builders import LIMITS, UNITS
+from tests.kit.builders import LIMITS, TIMINGS, UNITS, a_frame, a_plan, an_instrument
+from tests.kit.clock import EPOCH
 
 
 class Sensor:
@@ -264,3 +267,86 @@ def test_what_is_saved_is_all_of_it() -> None:
 
 def test_a_channel_takes_no_more_than_500_bytes() -> None:
     assert ROW_BYTES <= 500
+
+
+def _one_by_one(sensor: Sensor, *read: tuple[str, float | None, Status]) -> tuple[list[str], list[str]]:
+    """Feed one frame row by row; return the gases whose status is another, and those that are loud."""
+    sensor.at += 1.0
+    rows, values = [sensor.rows[gas] for gas, _, _ in read], [value for _, value, _ in read]
+    told = sensor.gas.take_few(rows, values, [CODES[status] for _, _, status in read], [sensor.at] * len(read))
+    other, loud = ([read[place][0] for place in some] for some in told)
+    return other, loud
+
+
+def test_row_by_row_calm_air_is_quiet_and_the_rest_is_judged() -> None:
+    sensor = Sensor()
+    for _ in range(2):
+        sensor.read(O2=20.9, LEL=0.0, H2S=0.0, CO=0.0)
+    assert sensor.gas.calm(sensor.rows["H2S"])
+    assert _one_by_one(sensor, ("H2S", 0.1, Status.OK), ("CO", -0.1, Status.OK)) == ([], [])
+    assert sensor.channel("H2S").value == pytest.approx(0.1 / 0.702, rel=0.01)
+    assert _one_by_one(sensor, ("O2", 20.9, Status.OK), ("H2S", 7.1, Status.OK), ("CO", None, Status.FAULT)) == (
+        ["CO"],
+        ["H2S", "CO"],
+    )
+    assert (sensor.channel("H2S").level, sensor.channel("CO").level) == (Level.LOW, None)
+    assert not sensor.gas.calm(sensor.rows["H2S"])
+
+
+def test_row_by_row_a_faulty_reading_is_no_calm_one_whatever_number_comes_with_it() -> None:
+    sensor = Sensor()
+    for _ in range(2):
+        sensor.read(O2=20.9)
+    assert _one_by_one(sensor, ("O2", 20.9, Status.FAULT)) == (["O2"], ["O2"])
+    assert sensor.channel("O2").level is None
+
+
+def test_row_by_row_oxygen_that_turns_thin_is_known_to_the_sensor_that_burns_it_in_the_same_frame() -> None:
+    sensor = Sensor()
+    for _ in range(2):
+        sensor.read(O2=20.9, LEL=0.0)
+    other, _ = _one_by_one(sensor, ("LEL", 0.0, Status.OK), ("O2", 9.0, Status.OK))  # whichever comes first
+    assert other == ["LEL"]
+    assert sensor.channel("LEL").status is Status.INVALID
+
+
+def test_what_is_latched_over_its_range_is_calm_no_more() -> None:
+    sensor = Sensor()
+    for _ in range(2):
+        sensor.read(LEL=0.0, O2=20.9)
+    assert sensor.gas.calm(sensor.rows["LEL"])
+    sensor.gas.latch([sensor.rows["LEL"]])
+    assert not sensor.gas.calm(sensor.rows["LEL"])
+    assert sensor.levels("LEL", 0.0) == [None]
+
+
+def test_all_rows_at_once_say_what_each_says() -> None:
+    sensor = Sensor()
+    sensor.read(O2=18.9, LEL=3.0, H2S=Status.FAULT, CO=0.0)
+    rules, values, levels = sensor.gas.judged()
+    for gas, row in sensor.rows.items():
+        channel = sensor.channel(gas)
+        assert sensor.gas.rules[rules[row]] is channel.limits
+        assert (None if levels[row] < 0 else values[row]) == channel.value
+        assert (None if levels[row] < 0 else Level(levels[row])) is channel.level
+
+
+def test_many_frames_in_one_step_are_judged_as_each_alone() -> None:
+    """Six instruments are more rows than are judged one after the other (`FEW`): nothing about the site differs."""
+    devices = [f"gas-{i}" for i in range(6)]
+    together, alone = (Engine("yard", LIMITS, TIMINGS) for _ in range(2))
+    for engine in (together, alone):
+        engine.receive([PlanReceived(a_plan(instruments=[an_instrument(device) for device in devices]))], EPOCH)
+    for second in range(1, 15):
+        at = EPOCH + second
+        frames = [a_frame(second, at=at, device=device, h2s_ppm=7.1 if second == 9 else 0.0) for device in devices[1:]]
+        faulty = {"CO": Status.FAULT} if second == 12 else {}
+        frames.append(a_frame(second, at=at, device=devices[0], statuses=faulty))
+        assert len(frames) * len(UNITS) > FEW
+        events = together.receive([FrameReceived(frame) for frame in frames], at)
+        one_by_one = [event for frame in frames for event in alone.receive([FrameReceived(frame)], at)]
+        assert {event.id for event in events} == {event.id for event in one_by_one}
+        assert together.site.alarms == alone.site.alarms
+        rows = [row for watch in together.site.instruments.values() for row in watch.rows.values()]
+        assert [together.site.gas.at(row) for row in rows] == [alone.site.gas.at(row) for row in rows]
+    assert {alarm.kind for alarm in together.site.alarms.values() if alarm.open} >= {"GAS_LOW", "SENSOR_FAULT"}

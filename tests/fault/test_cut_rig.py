@@ -72,7 +72,8 @@ def test_what_a_broker_loses_after_its_word_stands_in_the_ledger_exactly(tmp_pat
         recorder.catch_up()
         assert recorder.picture is not None
         counted = next(one for one in recorder.picture.instruments if one.device == device)
-        assert (counted.received, counted.missing, counted.duplicate) == (ledger.received, len(missing), 0)
+        assert (counted.received, counted.missing) == (ledger.received, len(missing))
+        assert counted.duplicate <= 1, "the broker may have forgotten an acknowledgement of ours as well"
     finally:
         publisher.close()
         recorder.close()

@@ -1,4 +1,4 @@
-"""The arrays and the plain-Python reference agree on every sample of random streams, in every profile."""
+"""The arrays, one row after the other, and the plain-Python reference agree on every sample of random streams."""
 
 import math
 
@@ -60,6 +60,75 @@ def _agree(profile: str, frames: Drawn) -> int:
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_arrays_and_reference_agree_on_every_sample(profile: str, frames: Drawn) -> None:
     _agree(profile, frames)
+
+
+ORDERS = (UNITS, dict(reversed(UNITS.items())), {"H2S": "mg/m3", "LEL": "% LEL"})  # a frame's order is the instrument's own
+Faulty = dict[str, float | Status]
+ODD: list[float | Status] = [Status.FAULT, Status.OVER, math.nan, 9.0, 30.0, 4.0]
+STEADY = st.lists(
+    st.tuples(st.integers(1, 14), st.lists(st.fixed_dictionaries(dict.fromkeys(UNITS, READINGS)), min_size=3, max_size=3)),
+    max_size=8,
+)
+
+
+class Twin:
+    """The rows of three instruments, judged twice: all frames of a second in one batch, and every frame by itself."""
+
+    def __init__(self, profile: str) -> None:
+        limits = tables.limits(profile)
+        self.batch, self.single = GasRows(limits, 60.0), GasRows(limits, 60.0)
+        self.rows = [self.batch.bind(units) for units in ORDERS]
+        assert self.rows == [self.single.bind(units) for units in ORDERS]
+        self.calm = 0
+
+    def take(self, frames: list[Faulty], at: float) -> None:
+        rows = [row for rows in self.rows for row in rows.values()]
+        read = [frame[gas] for frame, rows in zip(frames, self.rows, strict=True) for gas in rows]
+        values = [None if isinstance(v, Status) else v for v in read]
+        codes = [CODES[v] if isinstance(v, Status) else 0 for v in read]
+        numbers, times = np.array(values, np.float64), np.full(len(rows), at)
+        flags = self.batch.take(np.array(rows), numbers, np.array(codes, np.int8), times)
+        told: tuple[list[int], list[int]] = ([], [])
+        begin = 0
+        for own in self.rows:
+            part = slice(begin, begin + len(own))
+            found = self.single.take_few(rows[part], values[part], codes[part], times[part].tolist())
+            for all_of, some in zip(told, found, strict=True):
+                all_of += [begin + place for place in some]
+            begin += len(own)
+        assert told == tuple(np.flatnonzero(some).tolist() for some in flags)
+        for name in self.batch._rows.__struct_fields__:
+            one, other = getattr(self.batch._rows, name), getattr(self.single._rows, name)
+            assert np.array_equal(one, other, equal_nan=one.dtype == np.float64), name
+        self.calm += sum(self.single.calm(row) for row in rows)
+
+
+@pytest.mark.parametrize("profile", ["CN", "US_CONSTRUCTION"])
+@given(seconds=STEADY, steps=st.lists(STEPS, min_size=1, max_size=9))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_row_by_row_is_what_a_batch_is(profile: str, seconds: list[tuple[int, list[Faulty]]], steps: list[float]) -> None:
+    twin, at, count = Twin(profile), 1_800_000_000.0, 0
+    for often, frames in seconds:
+        for _ in range(often):
+            at += steps[count % len(steps)]
+            count += 1
+            twin.take(frames, at)
+
+
+def test_row_by_row_is_what_a_batch_is_also_in_calm_air() -> None:
+    """An hour of clean air with noise, and now and then a gas that comes and goes, thin oxygen, or a fault."""
+    random, twin, air = np.random.default_rng(21), Twin("CN"), {"O2": 20.9, "LEL": 0.0, "H2S": 0.0, "CO": 0.0}
+    gases = [*UNITS]
+    for second in range(3_600):
+        frames: list[Faulty] = [{gas: value + float(random.normal(0, 0.01)) for gas, value in air.items()} for _ in ORDERS]
+        if second % 40 < 3:
+            odd = ODD[second // 40 % len(ODD)]
+            frames[second // 240 % 3][gases[int(random.integers(4))]] = odd
+        if second % 900 == 899:
+            for gas in (twin.batch, twin.single):
+                gas.restart([row for rows in twin.rows for row in rows.values()])
+        twin.take(frames, 1_800_000_000.0 + second * 0.7)
+    assert 10_000 < twin.calm < 36_000
 
 
 @pytest.mark.parametrize("profile", PROFILES)
