@@ -187,7 +187,7 @@ def _settings(seen: Places, register: Register, words: Mapping[str, str]) -> dic
     influx, records = {"store": "influx:http://influxdb:8086"}, f"manway:{words['postgres_password']}@postgres/manway"
     writer = {} if register.local else influx | {"influx_token": words["influx_token"]}
     # The api reads by the same token: InfluxDB 2 lets nobody choose a second one beforehand.
-    reader = writer
+    reader = dict(writer)
     reader |= {} if register.local else {"records": f"postgresql+psycopg://{records}"}
 
     def process(name: str, sites: Sequence[str]) -> dict[str, object]:
