@@ -64,7 +64,7 @@ def breathe(step: Step, frames: Sequence[Frame]) -> list[str]:
     return list(loud)
 
 
-def look_back(step: Step, watch: InstrumentWatch, frame: Frame) -> bool:
+def look_back(step: Step, watch: InstrumentWatch, frame: Frame, newest: Frame) -> bool:
     """Take a frame that a newer one overtook on its way for the present where it is worse; say whether it is.
 
     A broker that delivers late must not hide that a limit was broken, and clean air of the past clears nothing. Its time is
@@ -75,14 +75,13 @@ def look_back(step: Step, watch: InstrumentWatch, frame: Frame) -> bool:
     after = step.site.channels_of(watch)
     worse = any((c.level or 0) > (before[gas].level or 0) or c.over_range > before[gas].over_range for gas, c in after.items())
     if not worse:
-        look_again(step, watch)
+        look_again(step, watch, newest)
     return worse
 
 
-def look_again(step: Step, watch: InstrumentWatch) -> None:
+def look_again(step: Step, watch: InstrumentWatch, newest: Frame) -> None:
     """Let the newest frame of an instrument be the present again."""
-    if watch.frame is not None:
-        _read(step, [(watch, watch.frame)])
+    _read(step, [(watch, newest)])
 
 
 def _read(step: Step, heard: Sequence[tuple[InstrumentWatch, Frame]]) -> tuple[set[str], list[InstrumentWatch]]:
@@ -184,7 +183,8 @@ def _count(step: Step, frame: Frame) -> InstrumentWatch | None:
     if not new or frame.replayed:
         return None
     if frame.seq < ledger.highest:
-        step.overtaken.append((watch, frame))
+        if watch.frame is not None:  # else it works elsewhere now, and this is the air of another space
+            step.overtaken.append((watch, frame, watch.frame))
         return None
     watch.heard_at, watch.frame = max(watch.heard_at, frame.received_at), frame
     return watch

@@ -142,10 +142,10 @@ class Engine:
             for space in air.breathe(self._step, round_):
                 self._judge(space)
             while self._step.overtaken:
-                watch, frame = self._step.overtaken.pop(0)
-                if air.look_back(self._step, watch, frame):
+                watch, frame, newest = self._step.overtaken.pop(0)
+                if air.look_back(self._step, watch, frame, newest):
                     self._judge(watch.space)
-                    air.look_again(self._step, watch)
+                    air.look_again(self._step, watch, newest)
                     self._judge(watch.space)
 
     def _take(self, item: CommandReceived | reports.Report) -> None:

@@ -12,7 +12,8 @@ class Step:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.now = 0.0
-        self.overtaken: list[tuple[InstrumentWatch, Frame]] = []  # fresh frames that came behind newer ones of their device
+        # Fresh frames that came behind newer ones of their device, each with the newest.
+        self.overtaken: list[tuple[InstrumentWatch, Frame, Frame]] = []
         self._out: list[Event] = []
 
     def emit(self, event: type[Event], /, *cause: str | int, **fields: object) -> None:

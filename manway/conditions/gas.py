@@ -56,12 +56,11 @@ def _air(site: Site, obj: str, space: str, channel: Channel, *, fresh: bool) -> 
     coming = channel.low_in_s is not None and channel.low_in_s < site.timings.rising_s and channel.at_least(Level.LOW) is False
     for kind, level in _LEVELS:
         holds = channel.at_least(level) if fresh else None
-        if not holds and (kind, obj, space) not in site.alarms:
+        unsaid = not holds and (kind, obj, space) not in site.alarms
+        if unsaid or (kind != "GAS_PRE" and channel.limit_of(level) is None):  # not every gas has every limit
             continue
-        limit = channel.limit_of(level)
-        if limit is not None or kind == "GAS_PRE":
-            grown = Priority.P2 if coming and kind == "GAS_PRE" else None
-            yield condition(kind, obj, space, holds, priority=grown, value=value, limit=limit, unit=unit)
+        grown = Priority.P2 if coming and kind == "GAS_PRE" else None
+        yield condition(kind, obj, space, holds, priority=grown, value=value, limit=channel.limit_of(level), unit=unit)
     if coming or ("GAS_RISING", obj, space) in site.alarms:
         limit = channel.limit_of(Level.LOW)
         yield condition("GAS_RISING", obj, space, coming if known else None, value=value, limit=limit, unit=unit)

@@ -1,11 +1,14 @@
 """JSON on the wire: what a device says becomes frames, or is refused; nothing undecodable gets past."""
 
+import zlib
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from manway.codec_mqtt import (
+    MOST_UNPACKED,
     Acknowledgement,
     ApiHeartbeat,
     ChannelBirth,
@@ -21,6 +24,7 @@ from manway.codec_mqtt import (
     decode_event,
     encode,
     frames_of,
+    pack_plan,
 )
 from manway.commands import RecordEntry
 from manway.entities import Frame, Plan, Reading
@@ -216,3 +220,19 @@ def test_a_frame_never_carries_a_number_that_is_not_ok(message: GasFrames) -> No
         assert 1 <= frame.seq < 1 << 32
         for reading in frame.readings.values():
             assert (reading.value is None) == (reading.status is not Status.OK)
+
+
+def test_a_packed_plan_is_read_like_a_plain_one_and_a_damaged_one_is_refused() -> None:
+    plan = a_plan()
+    packed = pack_plan(plan)
+    assert len(packed) < len(encode(plan))
+    assert decode(packed, Plan, "plan") == decode(encode(plan), Plan, "plan")
+    with pytest.raises(DecodeRejected, match="cut short"):
+        decode(packed[:-8], Plan, "plan")
+    with pytest.raises(DecodeRejected, match="damaged"):
+        decode(packed[:8] + b"????" + packed[12:], Plan, "plan")
+
+
+def test_what_unpacks_beyond_all_bounds_is_refused_unread() -> None:
+    with pytest.raises(DecodeRejected, match="larger than any message"):
+        decode(zlib.compress(bytes(MOST_UNPACKED + 1)), Plan, "plan")

@@ -17,8 +17,8 @@ from manway.events import (
     MessageRejected,
 )
 from manway.ids import Priority, Status
-from manway.inputs import FrameHeld, FrameReceived, InputRejected
-from tests.kit.builders import Bench, a_frame, a_permit, a_plan, an_instrument, names
+from manway.inputs import FrameHeld, FrameReceived, InputRejected, PlanReceived
+from tests.kit.builders import Bench, a_frame, a_permit, a_plan, a_space, an_instrument, names
 from tests.kit.clock import EPOCH
 
 H2S = "gas-1/H2S"
@@ -94,6 +94,24 @@ def test_a_bad_second_that_newer_ones_overtook_is_not_missed() -> None:
     bench.engine.receive([FrameReceived(later)], at + 1)
     quiet = [a_frame(5, at=at + 1), a_frame(5, at=at + 1, statuses={"CO": Status.FAULT})]
     assert [e for f in quiet for e in bench.engine.receive([FrameReceived(f)], at + 1) if isinstance(e, AlarmRaised)] == []
+
+
+def test_a_frame_that_was_overtaken_before_its_instrument_moved_says_nothing_of_the_new_space() -> None:
+    bench = Bench()
+    bench.give(FrameReceived(a_frame(1)), FrameReceived(a_frame(3)))
+    moved = a_plan(2, spaces=[a_space("n01"), a_space("n02")], instruments=[an_instrument(space="n02")])
+    bench.give(PlanReceived(moved))
+    assert bench.give(FrameReceived(a_frame(2, h2s_ppm=8.0)), at=1) == []
+
+
+def test_a_setpoint_that_is_read_no_more_is_lax_no_more() -> None:
+    bench = Bench()
+    bench.give(PlanReceived(a_plan(2, instruments=[an_instrument(setpoints={"H2S": 50.0})])))
+    bench.read(1)
+    assert bench.alarm("SETPOINT_LAX", H2S) == "unacked"
+    bench.give(PlanReceived(a_plan(3, instruments=[an_instrument(setpoints={})])), at=1)
+    bench.wait(60)
+    assert bench.alarm("SETPOINT_LAX", H2S) == "latched_unacked"
 
 
 def test_an_alarm_returns_only_after_the_off_delay_and_then_stays_latched() -> None:
