@@ -52,16 +52,18 @@ def breathe(step: Step, frames: Sequence[Frame]) -> list[str]:
             if watch.troubled or watch.lost or watch.ledger.gaps:
                 loud[watch.space] = None
     other, noticed = _read(step, heard)
-    for watch in noticed:
-        loud[watch.space] = None
-    for watch, frame in heard:
-        if watch.state not in _BACKING or (other and watch.device in other):
-            _show(step, watch)
-        if watch.troubled:
-            _recover(step, watch, frame)
-        if _beside(step, watch, frame):
-            loud[watch.space] = None
+    loud |= dict.fromkeys(watch.space for watch in noticed)
+    loud |= dict.fromkeys(watch.space for watch, frame in heard if _follow(step, watch, frame, other))
     return list(loud)
+
+
+def _follow(step: Step, watch: InstrumentWatch, frame: Frame, other: set[str]) -> bool:
+    """Let an instrument's state, and what stands beside its gases, follow a frame; say whether that must be judged."""
+    if watch.state not in _BACKING or (other and watch.device in other):
+        _show(step, watch)
+    if watch.troubled:
+        _recover(step, watch, frame)
+    return _beside(step, watch, frame)
 
 
 def look_back(step: Step, watch: InstrumentWatch, frame: Frame, newest: Frame) -> bool:
@@ -86,21 +88,9 @@ def look_again(step: Step, watch: InstrumentWatch, newest: Frame) -> None:
 
 def _read(step: Step, heard: Sequence[tuple[InstrumentWatch, Frame]]) -> tuple[set[str], list[InstrumentWatch]]:
     """Let the rows judge every gas of a round; return whose statuses are others than before, and who must be looked at."""
-    rows, values = list[int](), list[float | None]()
-    faults = list[tuple[int, int]]()  # place, code
-    for watch, frame in heard:
-        readings = frame.readings
-        read = [readings[gas].value if gas in readings else None for gas in watch.rows]
-        if None in read:
-            said = (CODES[readings.get(gas, _MISSING).status] for gas in watch.rows)
-            faults += [(place, code) for place, code in enumerate(said, len(values)) if code != _OK]
-        values += read
-        rows += watch.rows.values()
+    rows, values, codes = _readings(heard)
     if not rows:
         return set(), []
-    codes = bytearray(len(rows))  # OK is 0
-    for place, code in faults:
-        codes[place] = code
     counts = [len(watch.rows) for watch, _ in heard]
     other, noticed = _take(step.site.gas, rows, values, codes, [frame.received_at for _, frame in heard], counts)
     if not noticed:  # whatever has another status is noticed too
@@ -111,6 +101,23 @@ def _read(step: Step, heard: Sequence[tuple[InstrumentWatch, Frame]]) -> tuple[s
     for i in other:
         _say_fault(step, changed[i], rows[i])
     return {changed[i].device for i in other}, owner
+
+
+def _readings(heard: Sequence[tuple[InstrumentWatch, Frame]]) -> tuple[list[int], list[float | None], bytearray]:
+    """Return the rows of these instruments with what their frames say of each: a number or None, and the code of its status."""
+    rows, values, faults = list[int](), list[float | None](), list[tuple[int, int]]()
+    for watch, frame in heard:
+        readings = frame.readings
+        read = [readings[gas].value if gas in readings else None for gas in watch.rows]
+        if None in read:
+            said = (CODES[readings.get(gas, _MISSING).status] for gas in watch.rows)
+            faults += [(place, code) for place, code in enumerate(said, len(values)) if code != _OK]
+        values += read
+        rows += watch.rows.values()
+    codes = bytearray(len(rows))  # OK is 0
+    for place, code in faults:
+        codes[place] = code
+    return rows, values, codes
 
 
 def _take(
