@@ -20,6 +20,7 @@ from gateway.ingest import Ingest, Verify, Waiting
 from gateway.journal import Entry, Journal
 from gateway.picture import site_state
 from gateway.ports import LocalOutput
+from gateway.sink_places import NOWHERE
 from manway.codec_ble import LogOp, LogRequest, encode_log_request
 from manway.codec_mqtt import DeviceCommand, SiteState, encode
 from manway.commands import AnyCommand, GreetLock, WriteGrant
@@ -117,9 +118,8 @@ class SiteHost:
             if again:
                 try:
                     self._journal.commit(again)
-                except (
-                    sqlite3.OperationalError
-                ) as error:  # judging needs no disk; what is missing is written when there is room
+                except sqlite3.OperationalError as error:
+                    # Judging needs no disk; what is missing is written when there is room.
                     _log.error("journal not written", site=self.site, reason=str(error))
                     self._unwritten += again
         self._ingest.drop_read(self.engine.site)
@@ -179,7 +179,7 @@ class SiteHost:
     def place_of(self, device: str) -> tuple[str, str]:
         """Return the space a device works in now and the permit that holds it, empty where there is none."""
         watch = self.engine.site.instruments.get(device)
-        space = watch.space if watch else "unknown"
+        space = watch.space if watch else NOWHERE
         permit = self.engine.site.permit_of(space)
         return space, permit.id if permit else ""
 
@@ -226,12 +226,9 @@ class SiteHost:
         asked = [item for item in read if isinstance(item, _ACTING)]
         events = self.engine.receive(inputs, now)
         for item in asked:  # before a snapshot is taken: its hello may come when nobody remembers the command
-            if (
-                isinstance(item, CommandReceived)
-                and isinstance(item.command, GreetLock)
-                and self.engine.accepted(item.command.id)
-            ):
-                ingest.greeting[item.command.lock] = item.command.id
+            command = item.command if isinstance(item, CommandReceived) else None
+            if isinstance(command, GreetLock) and self.engine.accepted(command.id):
+                ingest.greeting[command.lock] = command.id
         self._asked += asked
         return self._entry(inputs, events, now)
 

@@ -178,8 +178,7 @@ class Journal:
 
     def move_cursors(self, to: Mapping[str, int]) -> None:
         """Move several cursors in one transaction; as `move_cursor`."""
-        with self._writing():
-            self._db.executemany(_MOVE, to.items())
+        self.settle((), to)
 
     def settle(self, buried: Sequence[tuple[str, bytes, str]], cursors: Mapping[str, int]) -> None:
         """Bury lines (sink, line, error) and move cursors in one transaction: neither without the other."""
@@ -190,8 +189,7 @@ class Journal:
 
     def bury(self, sink: str, line: bytes, error: str) -> None:
         """Keep a line that a sink's store will never take, with the store's own words."""
-        with self._writing():
-            self._db.execute("INSERT INTO dead(sink, at, line, error) VALUES (?, ?, ?, ?)", (sink, self._now, line, error))
+        self.settle([(sink, line, error)], {})
 
     # -- room
 
