@@ -70,16 +70,19 @@ def entered(
         folder = place / name
         folder.mkdir()
         line = command(served, fleet, folder, settings)
-        program = Program(line, folder / "program.log", cwd=tree if name == "manway" else ROOT)
         driver = Driver(served.login, fleet, api=prime is not None)
         try:
+            # Before the gateway is there: what NATS retains while a session subscribes never comes to it, and no api is here.
             if prime is not None:
-                prime(driver, fleet, folder, program)
-            _wake(driver, program)
-            yield Contestant(program, driver, fleet, folder)
+                prime(driver, fleet, folder)
+            program = Program(line, folder / "program.log", cwd=tree if name == "manway" else ROOT)
+            try:
+                _wake(driver, program)
+                yield Contestant(program, driver, fleet, folder)
+            finally:
+                program.stop()
         finally:
             driver.close()
-            program.stop()
 
 
 def _wake(driver: Driver, program: Program) -> None:
@@ -142,10 +145,10 @@ def _manway(broker: Broker, fleet: Fleet, folder: Path, settings: dict[str, obje
     return [sys.executable, "-m", "gateway", str(config)]
 
 
-def _prime_manway(driver: Driver, fleet: Fleet, folder: Path, program: Program) -> None:
+def _prime_manway(driver: Driver, fleet: Fleet, folder: Path) -> None:
     key = load_or_make_key(folder / "data" / "keys" / "plan.key")
-    driver.prime(fleet.births(), program.check)
-    driver.prime(fleet.plans(key, time.time()), program.check)
+    driver.prime(fleet.births())
+    driver.prime(fleet.plans(key, time.time()))
 
 
 def _peer(module: str, *files: str) -> "Command":
@@ -164,7 +167,7 @@ def _node_red(broker: Broker, fleet: Fleet, folder: Path, settings: dict[str, ob
 
 
 Command = Callable[[Broker, Fleet, Path, dict[str, object]], list[str]]
-Prime = Callable[[Driver, Fleet, Path, Program], None]
+Prime = Callable[[Driver, Fleet, Path], None]
 COMMANDS: dict[str, tuple[Command, Prime | None]] = {
     "manway": (_manway, _prime_manway),
     "paho": (_peer("paho_loop"), None),

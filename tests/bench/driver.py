@@ -91,14 +91,14 @@ class Driver:
         self._beats, self._boot = 0, int(time.time())
         self._beat_at = self._ack_at = 0.0
 
-    def prime(self, packets: Sequence[bytes], check: Callable[[], None]) -> None:
+    def prime(self, packets: Sequence[bytes]) -> None:
         """Publish retained messages at QoS 1 and wait until the broker has them all."""
         link = self._links[0]
         for first in range(0, len(packets), _CHUNK):
             some = packets[first : first + _CHUNK]
             self._at_qos_1[0] += len(some)
             link.send(b"".join(some))
-            self._until(lambda: link.acked >= self._at_qos_1[0], _WAKES_WITHIN_S, check)
+            self._until(lambda: link.acked >= self._at_qos_1[0], _WAKES_WITHIN_S)
 
     def wake(self, check: Callable[[], None]) -> None:
         """Send a probe a site over the limit until each has raised its alarm, then one frame of every instrument."""
@@ -233,11 +233,10 @@ class Driver:
         if time.perf_counter() - max(newest, began) > _SILENCE_S:
             raise Missed(f"{sum(d not in self.heard for d in sent_at)} of {len(sent_at)} alarms did not come")
 
-    def _until(self, done: Callable[[], bool], most_s: float, check: Callable[[], None]) -> None:
+    def _until(self, done: Callable[[], bool], most_s: float) -> None:
         end = time.perf_counter() + most_s
         while not done():
             self._turn(0.01)
-            check()
             if time.perf_counter() > end:
                 raise Missed("the broker did not acknowledge what was published")
 
