@@ -80,6 +80,7 @@ JOURNAL_GAP         P2     P2    0     -     gateway -
 JOURNAL_FAILING     P2     P2    0     -     gateway -
 ALARM_PATH_FAILED   P2     P2    0     -     gateway -
 CLOCK_UNTRUSTED     P2     P2    0     -     gateway -
+RADIO_LOST          P2     P2    0     -     gateway -
 SUSPICION           P3     P3    0     -     gateway -
 WEATHER             P4     P2    0     -     gateway -
 """
@@ -125,6 +126,7 @@ JOURNAL_GAP | the journal was lost, or its cap dropped telemetry | trust.md 7.3 
 JOURNAL_FAILING | the journal cannot be written | trust.md 7.3 X14 | nothing is acknowledged to devices; alarms go on
 ALARM_PATH_FAILED | two synthetic alarms in a row did not come through | trust.md 7.2 | no ENTRY grant after 24 h
 CLOCK_UNTRUSTED | the clock stepped by more than 60 s, unexplained | trust.md 7.3 X16 | no new grants
+RADIO_LOST | a Bluetooth adapter hears nothing, and every recovery was tried | locks.md 8 | recovery goes on
 SUSPICION | evidence that data may be false; never a verdict | domain.md 10 | makes a review task; hides nothing
 WEATHER | an imported message; P2: heavy rain on what is joined to sewers | domain.md 8.2 | may stop entry
 """

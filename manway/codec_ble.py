@@ -46,10 +46,36 @@ _RECORD = struct.Struct("<4I6BH16s")
 _LOG_REQUEST = struct.Struct("<BBI")
 _LOG_COUNT = struct.Struct("<BB3I")
 
+_INFO = struct.Struct("<B8s4sHII")
+
 _ALL_OR_FROM = 3  # Record Access Control Point: operator "greater than or equal to"
 _ANSWER_COUNT = 5
 _ANSWER_DONE = 6
 _DONE_BYTES = 4
+
+
+NOT_SUPPORTED = b"\x02"  # last byte of the answer to a log request the lock does not know
+
+
+class Capability(enum.IntFlag):
+    """What a lock is fitted with."""
+
+    MOTOR = 1
+    DOOR_CONTACT = 2
+    BUTTON = 4
+    RELEASE_SWITCH = 8
+    SEAL = 16
+    HORN = 32
+
+
+class LockInfo(msgspec.Struct, frozen=True):
+    """What a lock is: kind of hardware (8 bytes), firmware, parts, and the room and oldest record of its log."""
+
+    hardware_id: bytes
+    firmware: tuple[int, int, int, int]
+    fitted: Capability
+    log_capacity: int
+    oldest_seq: int
 
 
 class LogOp(enum.IntEnum):
@@ -241,6 +267,21 @@ def decode_record(data: bytes) -> LogRecord:
             arg=arg,
             ref=ref,
         )
+
+
+def encode_info(info: LockInfo) -> bytes:
+    """Return the 23 bytes that are read from Info."""
+    firmware = bytes(info.firmware)
+    return _INFO.pack(VERSION, info.hardware_id, firmware, info.fitted, info.log_capacity, info.oldest_seq)
+
+
+def decode_info(data: bytes) -> LockInfo:
+    """Read the 23 bytes of Info; parts of a later version are left out."""
+    with _rejecting("lock info"):
+        version, hardware_id, firmware, fitted, capacity, oldest = _INFO.unpack(data)
+        _require(fact=version == VERSION, otherwise=f"version {version}")
+    known = Capability(fitted & ~Capability(0))
+    return LockInfo(hardware_id, (firmware[0], firmware[1], firmware[2], firmware[3]), known, capacity, oldest)
 
 
 def split_log(payload: bytes) -> list[bytes]:

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar, cast
 
 import msgspec
 
-from manway.commands import AnyCommand, WriteGrant
+from manway.commands import RelayEnrolment, SentCommand, WriteGrant
 from manway.entities import Frame, Plan, Reading
 from manway.errors import DecodeRejected
 from manway.events import AnyEvent
@@ -123,7 +123,11 @@ class ReadingNow(msgspec.Struct, frozen=True):
 
 
 class InstrumentNow(msgspec.Struct, frozen=True):
-    """An instrument's newest frame (`at` = received, Unix s; 0 = none yet), its ledger and its state (`instrument.TABLE`)."""
+    """An instrument's newest frame (`at` = received, Unix s; 0 = none yet), its ledger and its state (`instrument.TABLE`).
+
+    `runs_out` is when its bump test or calibration is due where it says so itself (0 = it does not), `setpoints` are its own
+    low alarms by gas where they were read from it.
+    """
 
     device: str
     space: str
@@ -136,6 +140,8 @@ class InstrumentNow(msgspec.Struct, frozen=True):
     state: str = "ready"
     poisoned: bool = False
     late: int = 0
+    runs_out: float = 0.0
+    setpoints: dict[str, float] | None = None
 
 
 class LockNow(msgspec.Struct, frozen=True):
@@ -223,7 +229,7 @@ T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
 _decoders: dict[object, msgspec.json.Decoder[object]] = {}
 _gas = msgspec.json.Decoder(GasFrames)
-_commands = msgspec.json.Decoder(AnyCommand)
+_commands = msgspec.json.Decoder(SentCommand)
 _events = msgspec.json.Decoder(AnyEvent)
 
 
@@ -267,12 +273,13 @@ def decode_gas(payload: bytes, device: str) -> GasFrames:
         return decode(payload, GasFrames, device)  # packed, or it says what is wrong
 
 
-def decode_command(payload: bytes, source: str) -> AnyCommand:
-    """Return a command, or raise DecodeRejected."""
+def decode_command(payload: bytes, source: str) -> SentCommand:
+    """Return a command of the api, or raise DecodeRejected."""
     try:
-        command = cast("AnyCommand", _commands.decode(payload))
+        command = cast("SentCommand", _commands.decode(payload))
         if isinstance(command, WriteGrant):
             GrantKind(command.kind)
+        if isinstance(command, (WriteGrant, RelayEnrolment)):
             bytes.fromhex(command.message)
     except ValueError as error:
         raise DecodeRejected(source, str(error)[:200]) from error

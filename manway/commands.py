@@ -3,7 +3,12 @@
 A command is *pending* until an event whose `cause` is its id comes back; past `exp` it is not executed. `by` is a person id.
 """
 
+from typing import Annotated
+
 import msgspec
+
+RadioAddress = Annotated[str, msgspec.Meta(pattern=r"^(|([0-9A-F]{2}:){5}[0-9A-F]{2})$")]
+Passkey = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{6})?$")]
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -30,6 +35,18 @@ class WriteGrant(Command, frozen=True):
     grant: str
     kind: int
     message: str
+
+
+class RelayEnrolment(Command, frozen=True):
+    """Asks the gateway to give `message` (hex) to a lock being enrolled, which no plan names yet, and tell its answer.
+
+    Over Bluetooth at `address`, after pairing with the `passkey` printed inside its case; either may be empty.
+    """
+
+    lock: str
+    message: str
+    address: RadioAddress = ""
+    passkey: Passkey = ""
 
 
 class AcknowledgeAlarm(Command, frozen=True):
@@ -101,9 +118,21 @@ class RaiseSos(Command, frozen=True):
     person: str
 
 
-AnyCommand = (
+class OpenForRescue(Command, frozen=True):
+    """Asks the gateway itself, at its own page, to open one lock for a rescue; `by` is a typed name, `coded` the right code.
+
+    It never comes over a wire: no broker and no api can ask for it.
+    """
+
+    lock: str
+    space: str
+    coded: bool
+
+
+SentCommand = (
     GreetLock
     | WriteGrant
+    | RelayEnrolment
     | AcknowledgeAlarm
     | ResetAlarm
     | ShelveAlarm
@@ -114,3 +143,6 @@ AnyCommand = (
     | RecordCheckIn
     | RaiseSos
 )
+"""What the api may send."""
+AnyCommand = SentCommand | OpenForRescue
+"""What an engine obeys: the api's commands, and the gateway's own."""

@@ -15,6 +15,7 @@ from manway.errors import DecodeRejected
 GRANT_AAD = b"manway-grant-v1"
 HELLO_AAD = b"manway-hello-v1"
 RESULT_AAD = b"manway-result-v1"
+FIRMWARE_AAD = b"manway-firmware-v1"
 
 # The most one BLE write takes at MTU 247 (`locks.md` §1.1); over MQTT the same limit holds.
 MAX_MESSAGE = 244
@@ -25,6 +26,13 @@ _MIN_PAYLOAD = 24
 
 # Order of the Ed25519 base point (RFC 8032 5.1). A signature whose S is not below it is a second form of another one.
 _GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
+
+# The y of the points whose order divides 8 (RFC 7748 7, RFC 8032 5.1): under such a key one signature fits many
+# messages. The last two are the points of order 8; the sign of x and values above the field change nothing.
+_FIELD = 2**255 - 19
+_ORDER_8_Y = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+_SMALL_ORDER_Y = frozenset({0, 1, _FIELD - 1, _ORDER_8_Y, _FIELD - _ORDER_8_Y})
+_PUBLIC_KEY_BYTES = 32
 
 # Largest CBOR argument that fits each form of the head (RFC 8949 3): in the head itself, in one byte, in two.
 _IN_HEAD, _IN_ONE, _IN_TWO = 0x17, 0xFF, 0xFFFF
@@ -93,3 +101,11 @@ def kid_of(public_key: bytes) -> bytes:
 def is_canonical(signature: bytes) -> bool:
     """Return whether S, the signature's second half, is below the group's order (RFC 8032 5.1.7)."""
     return int.from_bytes(signature[32:], "little") < _GROUP_ORDER
+
+
+def is_usable(public_key: bytes) -> bool:
+    """Return whether an Ed25519 public key may be trusted at all: 32 bytes and no point of small order."""
+    if len(public_key) != _PUBLIC_KEY_BYTES:
+        return False
+    y = int.from_bytes(public_key, "little") % 2**255
+    return y % _FIELD not in _SMALL_ORDER_Y

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from manway.exposure import Exposure
 from manway.leave_by import Forecast, LeaveBy, from_battery, from_budget, from_permit, from_slope, from_stay, leave_by
 from manway.limits import GasLimits, Level
-from manway.site import InstrumentWatch, Site, SpaceWatch
+from manway.site import Site, SpaceWatch
 
 _Average = Literal["stel", "twa8", "shift"]
 
@@ -40,7 +40,7 @@ def _air(site: Site, space: SpaceWatch, now: float) -> Iterator[Forecast]:
             for person in space.occupancy.inside:
                 if (breathed := site.exposures.get(person, {}).get(gas)) is not None:
                     yield from _budgets(breathed, channel.limits, value, now, of=f"{person}/{gas}")
-        yield from_battery(_percent(watch), watch.known.battery_life_s or None, now, of=watch.device)
+        yield from_battery(watch.battery_percent, watch.known.battery_life_s or None, now, of=watch.device)
 
 
 def _budgets(breathed: Exposure, rule: GasLimits, value: float | None, now: float, *, of: str) -> Iterator[Forecast]:
@@ -56,8 +56,3 @@ def _low_bounds(rule: GasLimits) -> tuple[float | None, float | None]:
     low = [limit for limit in rule.limit if limit.rank is Level.LOW]
     above = next((limit.value for limit in low if limit.side != "below"), None)
     return above, next((limit.value for limit in low if limit.side == "below"), None)
-
-
-def _percent(watch: InstrumentWatch) -> float | None:
-    reading = watch.frame.readings.get("battery_percent") if watch.frame else None
-    return reading.value if reading else None

@@ -37,8 +37,9 @@ def _time_out_grants(step: Step, space: str) -> None:
             continue
         command = lock.written.command
         step.emit(UnlockUnconfirmed, command, "unconfirmed", lock=lock.device, space=lock.space, cause=command)
-        lock.position = move(lock.position, LockSignal.TIMED_OUT)
-        lock.written, lock.unconfirmed = None, True
+        if not lock.written.about_itself:  # an order about its clock or keys leaves the opening as it was
+            lock.position, lock.unconfirmed = move(lock.position, LockSignal.TIMED_OUT), True
+        lock.written = None
 
 
 def _record(step: Step, space: SpaceWatch) -> list[float]:

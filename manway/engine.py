@@ -26,6 +26,7 @@ from manway.commands import (
     RaiseSos,
     RecordCount,
     RecordEntry,
+    RelayEnrolment,
     ResetAlarm,
     ShelveAlarm,
     UnshelveAlarm,
@@ -50,10 +51,14 @@ from manway.inputs import (
     FrameReceived,
     HealthReported,
     HelloReceived,
+    InstrumentAdvertised,
+    InstrumentDescribed,
+    LockAdvertised,
     LockReported,
     LogReceived,
     PlanReceived,
     ResultReceived,
+    SetPointsRead,
 )
 from manway.limits import LimitProfile, Timings
 from manway.memory import freeze, thaw
@@ -199,7 +204,16 @@ class Engine:
 def _touched(site: Site, item: AnyInput) -> list[str]:
     """Return the spaces an input can change anything in; nothing is judged that nothing has touched."""
     match item:
-        case LockReported(lock=name) | HelloReceived(lock=name) | ResultReceived(lock=name) | LogReceived(lock=name):
+        case (
+            LockReported(lock=name)
+            | HelloReceived(lock=name)
+            | ResultReceived(lock=name)
+            | LogReceived(lock=name)
+            | LockAdvertised(lock=name)
+            | InstrumentDescribed(device=name)
+            | SetPointsRead(device=name)
+            | InstrumentAdvertised(device=name)
+        ):
             return _space_of(site, name)
         case CommandReceived(command=command):
             return _commanded(site, command)
@@ -215,7 +229,7 @@ def _touched(site: Site, item: AnyInput) -> list[str]:
 
 def _commanded(site: Site, command: AnyCommand) -> list[str]:
     match command:
-        case GreetLock(lock=lock) | WriteGrant(lock=lock):
+        case GreetLock(lock=lock) | WriteGrant(lock=lock) | RelayEnrolment(lock=lock):
             return _space_of(site, lock)
         case AcknowledgeAlarm(alarm=alarm) | ResetAlarm(alarm=alarm) | ShelveAlarm(alarm=alarm) | UnshelveAlarm(alarm=alarm):
             return list(dict.fromkeys(a.space for a in site.alarms.values() if a.id == alarm))
@@ -226,8 +240,8 @@ def _commanded(site: Site, command: AnyCommand) -> list[str]:
             return [command.space]
 
 
-def _space_of(site: Site, lock: str) -> list[str]:
-    watch = site.locks.get(lock)
+def _space_of(site: Site, device: str) -> list[str]:
+    watch = site.locks.get(device) or site.instruments.get(device)
     return [watch.space] if watch else []
 
 

@@ -117,6 +117,8 @@ class LogEvent(enum.IntEnum):
     TIME_SET = 0x02
     ENROLLED = 0x03
     KEY_SET = 0x04
+    FIRMWARE_INSTALLED = 0x05
+    FIRMWARE_REFUSED = 0x06
     ACCEPTED = 0x10
     REFUSED = 0x11
     PRESS = 0x12
@@ -216,12 +218,17 @@ class Entrance(msgspec.Struct, frozen=True):
 
 
 class Lock(msgspec.Struct, frozen=True):
-    """An enrolled lock: its device name, 8-byte id and raw Ed25519 public key."""
+    """An enrolled lock: its device name, 8-byte id and raw Ed25519 public key.
+
+    `address` is its Bluetooth address ("" = it speaks MQTT); `advertisement_key` (32 bytes) checks what it broadcasts.
+    """
 
     device: str
     lock_id: bytes
     public_key: bytes
     space: str
+    address: str = ""
+    advertisement_key: bytes = b""
 
 
 class Instrument(msgspec.Struct, frozen=True):
@@ -231,6 +238,8 @@ class Instrument(msgspec.Struct, frozen=True):
     itself is set to, in the channel's unit (0 = switched off). `lel_base_vol` is the % vol of methane its 100 % LEL stands for
     (0 = the profile's base); `correction` maps a channel to the factor its numbers are multiplied by. `battery_life_s` is how
     long a full battery lasts (0 = unknown). One that is `out_of_service` is watched by nobody and backs no grant.
+    `address` is its Bluetooth address ("" = it speaks MQTT), `profile` the device profile its bytes follow ("" = Manway's own),
+    `device_id` (8 bytes) and `advertisement_key` (32 bytes) check what it broadcasts.
     """
 
     device: str
@@ -246,6 +255,10 @@ class Instrument(msgspec.Struct, frozen=True):
     correction: dict[str, float] = {}
     battery_life_s: float = 0.0
     out_of_service: bool = False
+    address: str = ""
+    profile: str = ""
+    device_id: bytes = b""
+    advertisement_key: bytes = b""
 
 
 class SiteEntry(msgspec.Struct, frozen=True):

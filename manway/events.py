@@ -161,6 +161,35 @@ class LockArmed(Event, frozen=True):
     grant: str
 
 
+class LockTimeSet(Event, frozen=True):
+    """Emitted exactly when the lock's signed result says that its clock was set (SET_TIME)."""
+
+    lock: str
+    grant: str
+
+
+class LockKeySet(Event, frozen=True):
+    """Emitted exactly when the lock's signed result says that it keeps the next key (ROTATE_KEY)."""
+
+    lock: str
+    grant: str
+
+
+class EnrolmentAnswered(Event, frozen=True):
+    """Emitted exactly when a lock being enrolled has answered `RelayEnrolment`; `message` is its bytes in hex, unverified."""
+
+    lock: str
+    message: str
+
+
+class LockEnrolled(Event, frozen=True):
+    """Emitted exactly when a lock has proven, by its signed result and then its hello, that it took its enrolment."""
+
+    lock: str
+    space: str
+    by: str
+
+
 class GrantIssued(Event, frozen=True):
     """Emitted exactly when a signed grant or order is committed; of an emergency with what an ordinary one would fail."""
 
@@ -181,6 +210,15 @@ class GrantRefused(Event, frozen=True):
     kind: int = 0
     by: str = ""
     failures: list[Failure] = []
+
+
+class RescueAsked(Event, frozen=True):
+    """Emitted exactly when somebody asks, at the gateway's own page, for an opening for rescue; `coded`: with its code."""
+
+    lock: str
+    space: str
+    by: str
+    coded: bool
 
 
 class PersonEntered(Event, frozen=True):
@@ -457,13 +495,13 @@ ENGINE_EVENTS = (
     MessageRejected | FramesMissed | TelemetryDropped | DeviceRestarted | InstrumentFaulted | InstrumentLost
     | InstrumentRecovered | LockLocked | LockUnlocked | EntranceOpened | EntranceClosed | LockForced | UnlockUnconfirmed
     | LockGreeted | PressAwaited | GrantUsed | GrantFailed | LockArmed | GrantRefused | PersonEntered | PersonLeft
-    | EntryReported
+    | EntryReported | RescueAsked | LockTimeSet | LockKeySet | EnrolmentAnswered
     | AlarmRaised | AlarmRepeated | AlarmAcknowledged | AlarmReturned | AlarmReset | AlarmShelved | AlarmUnshelved
     | CheckInRecorded | CountRecorded | SosRaised | PersonStateChanged | ReadingsRecorded | CommandRefused | EvacuationOrdered
     | EvacuationCompleted | PlanApplied | PlanRejected
 )  # fmt: skip
 API_EVENTS = (
-    MessageRejected | GrantIssued | GrantRefused | PermitSubmitted | PermitAgreed | PermitApproved
+    MessageRejected | GrantIssued | GrantRefused | LockEnrolled | PermitSubmitted | PermitAgreed | PermitApproved
     | PermitRejected | PermitReturned | PermitReadied | PermitVoided | PermitStarted | PermitHalted | PermitSuspended
     | PermitResumed | PermitHeld | PermitReleased | PermitExtended | PermitHandedOver | ItemConfirmed
     | PermitFinished | PermitClosed | PermitExpired | PermitCancelled | VentilationRecorded

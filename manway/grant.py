@@ -15,17 +15,28 @@ GRANT_AAD = cose.GRANT_AAD
 
 # The longest life of a grant, in seconds from the challenge by the lock's tick: a revocation bites within it.
 MAX_LIFE_S = 60
+# A SET_TIME is worth less the later it comes, so a lock takes none older than this (`locks.md` §1.1).
+SET_TIME_LIFE_S = 10
 MAX_OPEN_S = 86_400
 OPENING = frozenset({GrantKind.PREP, GrantKind.ENTRY, GrantKind.EMERGENCY})
 
 _KEY_BYTES = 36
+_KEY_AT = 4
 _KEY_ROLES = (0, 2)  # issuer, site emergency key
-_UINT32 = 2**32
+_UINT16, _UINT32 = 2**16, 2**32
 _SCOPE_AT, _CHALLENGE_AT, _LIFE_AT = 41, 45, 63
 _OWN_KEY_BYTES = 5  # a private claim key, 3a 00 01 00 0x
 
 # The claim a kind carries beside the six of all kinds, as the argument of a negative CBOR integer: -65537 is 65536.
 _OWN_KEY = dict.fromkeys(OPENING, 65536) | {GrantKind.ROTATE_KEY: 65537, GrantKind.SET_TIME: 65538}
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """What a ROTATE_KEY brings: a key for role 0 (issuer) or 2 (site emergency); `generation` must rise per role."""
+
+    role: int
+    generation: int
+    public_key: bytes
 
 
 class GrantRejected(DecodeRejected):
@@ -94,8 +105,30 @@ def _check(grant: Grant) -> None:
 
 
 def _is_new_key(new_key: bytes) -> bool:
-    """Role, a zero, the generation (u16), an Ed25519 public key."""
-    return len(new_key) == _KEY_BYTES and new_key[0] in _KEY_ROLES and new_key[1] == 0
+    """Role, a zero, the generation (u16), an Ed25519 public key that is not of small order."""
+    right = len(new_key) == _KEY_BYTES and new_key[0] in _KEY_ROLES and new_key[1] == 0
+    return right and cose.is_usable(new_key[_KEY_AT:])
+
+
+def encode_new_key(new: NewKey) -> bytes:
+    """Return the 36 bytes of a `Grant.new_key`.
+
+    Raises:
+        ValueError: the role is not 0 or 2, the generation not of 16 bits, or the key not usable.
+    """
+    if not 0 <= new.generation < _UINT16:
+        message = f"a generation has 16 bits: {new.generation}"
+        raise ValueError(message)
+    data = bytes([new.role, 0]) + new.generation.to_bytes(2, "little") + new.public_key
+    if not _is_new_key(data):
+        message = f"no key for role 0 or 2: {data.hex()}"
+        raise ValueError(message)
+    return data
+
+
+def decode_new_key(new_key: bytes) -> NewKey:
+    """Read the `new_key` of a decoded ROTATE_KEY."""
+    return NewKey(new_key[0], int.from_bytes(new_key[2:_KEY_AT], "little"), new_key[_KEY_AT:])
 
 
 def claimed_kind(payload: bytes) -> GrantKind:

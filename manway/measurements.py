@@ -19,7 +19,7 @@ from manway.entities import Door, Frame, LockState, Reading
 from manway.events import Event
 from manway.ids import Status
 
-GAS, LOCK, EVENT, GATEWAY = "gas", "lock", "event", "gateway"
+GAS, LOCK, EVENT, GATEWAY, RADIO = "gas", "lock", "event", "gateway", "radio"
 STATUSES = tuple(Status)  # a status is stored as its place in this order (`locks.md` §5), so OK is 0
 STATUS_PREFIX = "q_"
 _CODES = {status.value: code for code, status in enumerate(STATUSES)}
@@ -27,6 +27,28 @@ _CODES = {status.value: code for code, status in enumerate(STATUSES)}
 U32_END = 1 << 32  # boot and sequence are 32 bits on every wire, and the embedded store packs them so
 TS_END_MS = 4_102_444_800_000  # 2100-01-01: later than any honest clock, earlier than 64 bits of nanoseconds
 VALUE_LIMIT = 3.4e38  # the largest single-precision number is 3.403e38: a value must not become infinite in a chunk
+
+# What goes wrong with a radio, as its counters name it (`gateway/radio_bleak.py` says which error is which).
+RADIO_ERRORS = {
+    "timeout": "calls that did not come back in time",
+    "slots": "connects for which the adapter had no room",
+    "not_found": "connects to a device that is not there",
+    "aborted": "connects broken off by the adapter: interference, or out of reach",
+    "off": "calls to an adapter that is switched off or gone",
+    "in_progress": "calls refused because another was under way",
+    "dbus": "errors of D-Bus or of the Bluetooth service",
+    "link": "errors of a connection",
+    "gatt": "refusals by a device",
+    "not_paired": "refusals because there is no bond with the device",
+    "lost": "links that ended by themselves",
+    "silent": "links that stood and brought nothing",
+    "unreachable": "messages that could not be brought to a device in time",
+    "dropped": "messages from devices that nobody took",
+    "request": "messages that no device of ours understands",
+    "pairing": "pairings that did not come about",
+    "not_configured": "steps of recovery that this installation does not allow",
+    "other": "anything else",
+}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # holds nothing line protocol or InfluxQL would need to escape
 _CHANNEL = re.compile(r"[A-Z][A-Z0-9]{0,15}|(?!q_)[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
@@ -78,6 +100,17 @@ COLUMNS = (
     Column(GATEWAY, "engine_age_s", "field", "float", "since the rules last ran, s"),
     Column(GATEWAY, "rss", "field", "float", "resident memory, bytes"),
     Column(GATEWAY, "time", "time", "ns", "of the heartbeat"),
+    Column(RADIO, "gw", "tag", "string", "the gateway's id"),
+    Column(RADIO, "adapter", "tag", "string", "the Bluetooth adapter"),
+    Column(RADIO, "slots", "field", "int", "connections it is asked to hold at most"),
+    Column(RADIO, "used", "field", "int", "connections it holds"),
+    Column(RADIO, "seen", "field", "int", "devices of the plan it heard within 180 s"),
+    Column(RADIO, "waiting", "field", "int", "devices of the plan that wait for a connection"),
+    Column(RADIO, "rung", "field", "int", "0 listening, else the rung of recovery it stands on, 5 for red"),
+    Column(RADIO, "red", "field", "bool", "true when no recovery has helped"),
+    Column(RADIO, "heard_age_s", "field", "float", "since its last advertisement, s; absent before the first"),
+    *(Column(RADIO, f"e_{kind}", "field", "int", f"{meaning}, since the start") for kind, meaning in RADIO_ERRORS.items()),
+    Column(RADIO, "time", "time", "ns", "when it was so"),
 )
 _RESERVED = frozenset(column.name for column in COLUMNS if column.measurement == GAS)
 
@@ -218,6 +251,32 @@ def gateway_line(gateway: str, at: float, *, fill: float, lag_s: float, engine_a
     numbers = {"fill": fill, "lag_s": lag_s, "engine_age_s": engine_age_s, "rss": rss}
     fields = ",".join(f"{name}={float(number)!r}" for name, number in numbers.items())
     return f"{GATEWAY},gw={checked_id(gateway)} {fields} {_ms(at) * _NS_OF_MS}".encode()
+
+
+class RadioHealth(msgspec.Struct, frozen=True):
+    """How a Bluetooth adapter is; `errors` counts by `RADIO_ERRORS` since the start, `heard_age_s` None is never."""
+
+    adapter: str
+    slots: int
+    used: int
+    seen: int
+    waiting: int
+    rung: int
+    red: bool
+    heard_age_s: float | None
+    errors: dict[str, int]
+
+
+def radio_line(gateway: str, at: float, health: RadioHealth) -> bytes:
+    """Return an adapter's health as one line of line protocol, time in nanoseconds; raises ValueError as `lock_line` does."""
+    numbers = {name: getattr(health, name) for name in ("slots", "used", "seen", "waiting", "rung")}
+    numbers |= {f"e_{kind}": health.errors.get(kind, 0) for kind in RADIO_ERRORS}
+    fields = [f"{name}={number}i" for name, number in numbers.items()]
+    fields.append(f"red={'t' if health.red else 'f'}")
+    if health.heard_age_s is not None:
+        fields.append(f"heard_age_s={float(health.heard_age_s)!r}")
+    tags = f"{RADIO},gw={checked_id(gateway)},adapter={checked_id(health.adapter)}"
+    return f"{tags} {','.join(fields)} {_ms(at) * _NS_OF_MS}".encode()
 
 
 def _ms(at: float) -> int:

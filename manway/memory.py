@@ -12,9 +12,9 @@ from manway.errors import SnapshotUnusable
 from manway.exposure import Exposure
 from manway.gas import ROW_BYTES, GasRows
 from manway.inputs import HealthReported
-from manway.site import InstrumentWatch, LockWatch, Site, SpaceWatch
+from manway.site import AirEnrolment, InstrumentWatch, LockWatch, Relayed, Site, SpaceWatch
 
-SCHEMA = 1  # raised with every change of a struct below; an older snapshot is then read from the journal instead
+SCHEMA = 2  # raised with every change of a struct below; an older snapshot is then read from the journal instead
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -37,6 +37,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     early: dict[str, LockState]
     rows: bytes
     free: list[int]
+    enrolling: dict[str, Relayed] = {}
+    enrolling_on_air: dict[str, AirEnrolment] = {}
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -63,6 +65,8 @@ def freeze(site: Site, at: float, done: dict[str, tuple[float, bool]], due: dict
             alarms=list(site.alarms.values()),
             health=list(site.health.values()),
             early=site.early,
+            enrolling=site.enrolling,
+            enrolling_on_air=site.enrolling_on_air,
             rows=rows,
             free=free,
         )
@@ -82,7 +86,8 @@ def thaw(data: bytes, site: Site) -> Snapshot:
     if (kept.schema, kept.site, kept.row_bytes) != (SCHEMA, site.id, ROW_BYTES):
         raise SnapshotUnusable(f"made for {kept.site}, schema {kept.schema}")
     site.plan, site.instruments, site.locks, site.spaces = kept.plan, kept.instruments, kept.locks, kept.spaces
-    site.exposures, site.early = kept.exposures, kept.early
+    site.exposures, site.early, site.enrolling = kept.exposures, kept.early, kept.enrolling
+    site.enrolling_on_air = kept.enrolling_on_air
     site.alarms = Alarms(kept.alarms)
     site.health = {(h.fact, h.object): h for h in kept.health}
     site.gas.load(kept.rows, kept.free)

@@ -12,16 +12,19 @@ from manway.commands import (
     AcknowledgeAlarm,
     AnyCommand,
     GreetLock,
+    OpenForRescue,
     OrderEvacuation,
     RaiseSos,
     RecordCheckIn,
     RecordCount,
     RecordEntry,
+    RelayEnrolment,
     ResetAlarm,
     ShelveAlarm,
     UnshelveAlarm,
     WriteGrant,
 )
+from manway.enrolment import ENROL_REQUEST
 from manway.events import (
     AlarmAcknowledged,
     AlarmReset,
@@ -30,12 +33,15 @@ from manway.events import (
     CheckInRecorded,
     CountRecorded,
     GrantRefused,
+    RescueAsked,
 )
 from manway.ids import GrantKind, Priority
 from manway.lock import LockPosition, LockSignal, move
-from manway.site import LockWatch, Site, SpaceWatch, WrittenGrant
+from manway.site import AirEnrolment, LockWatch, Relayed, Rescue, Site, SpaceWatch, WrittenGrant
 from manway.space import Overlay, overlay
 from manway.step import Step
+
+_ENROLMENT_MODE_S = 120.0  # `locks.md` §3.2
 
 
 def obey(step: Step, command: AnyCommand) -> str | None:
@@ -53,10 +59,8 @@ def obey(step: Step, command: AnyCommand) -> str | None:
             refusal = _check_in(step, command)
         case RaiseSos():
             refusal = _sos(step, command)
-        case GreetLock():
-            refusal = None if command.lock in step.site.locks else "lock.unknown"
-        case WriteGrant():
-            refusal = _write_grant(step, command)
+        case GreetLock() | WriteGrant() | RelayEnrolment() | OpenForRescue():
+            refusal = _ask_lock(step, command)
         case _:
             assert_never(command)
     return refusal
@@ -258,6 +262,29 @@ def _refuses_entry(site: Site, space: SpaceWatch, command: RecordEntry) -> str |
 # -- locks ------------------------------------------------------------------------------------------------------------
 
 
+def _ask_lock(step: Step, command: GreetLock | WriteGrant | RelayEnrolment | OpenForRescue) -> str | None:
+    match command:
+        case GreetLock():
+            return None if command.lock in step.site.locks else "lock.unknown"
+        case WriteGrant():
+            return _write_grant(step, command)
+        case RelayEnrolment():  # to a lock the plan names or not: one with lost keys is enrolled anew
+            step.site.enrolling[command.lock] = Relayed(command.id, command.message == ENROL_REQUEST.hex())
+            _enrol_on_air(step, command)
+            return None
+        case OpenForRescue():
+            return _rescue(step, command)
+
+
+def _enrol_on_air(step: Step, command: RelayEnrolment) -> None:
+    """Remember where the lock is on the air for as long as its enrolment mode may last, and forget those that are over."""
+    site, others = step.site, step.site.enrolling_on_air.items()
+    site.enrolling_on_air = {lock: one for lock, one in others if one.until > step.now and lock != command.lock}
+    if command.address:
+        until = command.exp + _ENROLMENT_MODE_S
+        site.enrolling_on_air[command.lock] = AirEnrolment(command.address, command.passkey, until)
+
+
 def _write_grant(step: Step, command: WriteGrant) -> str | None:
     lock = step.site.locks.get(command.lock)
     if lock is None:
@@ -270,9 +297,27 @@ def _write_grant(step: Step, command: WriteGrant) -> str | None:
     space = step.site.spaces.get(lock.space)
     if kind is GrantKind.CLOSE_OUT and (space is None or space.occupancy.occupied):
         return "permit.people_inside"  # somebody was counted in since the order was signed: nobody is shut in
-    confirm_by = step.now + step.site.timings.lock_confirm_s
-    lock.written = WrittenGrant(command.grant, kind, command.id, confirm_by)
+    written = WrittenGrant(command.grant, kind, command.id, step.now + step.site.timings.lock_confirm_s)
+    if written.about_itself and lock.written is not None and not lock.written.about_itself:
+        return "lock.busy"  # an opening is under way; the clock has time
+    lock.written = written
+    if written.about_itself:
+        return None
     lock.position = move(lock.position, LockSignal.WRITTEN)
+    return None
+
+
+def _rescue(step: Step, command: OpenForRescue) -> str | None:
+    """Take a rescue that was asked for at the gateway's own page: no state refuses it, and from here on it is an alarm.
+
+    It is over when a grant for the present challenge of the lock would be, whatever became of it.
+    """
+    lock, timings = step.site.locks.get(command.lock), step.site.timings
+    if lock is None:
+        return "lock.unknown"
+    lock.rescue = Rescue(step.now + timings.lock_confirm_s, step.now + timings.grant_life_s)
+    said = {"lock": lock.device, "space": lock.space, "by": command.by, "coded": command.coded}
+    step.emit(RescueAsked, command.id, "asked", **said, cause=command.id)
     return None
 
 

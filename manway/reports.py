@@ -5,8 +5,9 @@ A report says what is so. What follows from it for alarms is the engine's to jud
 
 from typing import assert_never
 
-from manway import air, people
+from manway import air, people, self_reports
 from manway.alarm import ON
+from manway.enrolment import INFO_BYTES
 from manway.entities import (
     LockFlag,
     LockResult,
@@ -20,6 +21,7 @@ from manway.entities import (
 )
 from manway.errors import ProfileInvalid
 from manway.events import (
+    EnrolmentAnswered,
     EntranceClosed,
     EntranceOpened,
     Event,
@@ -29,7 +31,9 @@ from manway.events import (
     LockArmed,
     LockForced,
     LockGreeted,
+    LockKeySet,
     LockLocked,
+    LockTimeSet,
     LockUnlocked,
     MessageRejected,
     PlanApplied,
@@ -38,14 +42,20 @@ from manway.events import (
 )
 from manway.ids import GrantKind
 from manway.inputs import (
+    ClockBegan,
+    EnrolmentReceived,
     FrameHeld,
     HealthReported,
     HelloReceived,
     InputRejected,
+    InstrumentAdvertised,
+    InstrumentDescribed,
+    LockAdvertised,
     LockReported,
     LogReceived,
     PlanReceived,
     ResultReceived,
+    SetPointsRead,
 )
 from manway.limits import LimitProfile
 from manway.lock import LockPosition, LockSignal, move, signal_of
@@ -56,11 +66,29 @@ from manway.space import move as move_space
 from manway.space import signal_of as opened_by
 from manway.step import Step
 
-Report = FrameHeld | LockReported | HelloReceived | ResultReceived | LogReceived | PlanReceived | InputRejected | HealthReported
+Report = (
+    FrameHeld
+    | ClockBegan
+    | LockReported
+    | HelloReceived
+    | ResultReceived
+    | LogReceived
+    | EnrolmentReceived
+    | PlanReceived
+    | InputRejected
+    | HealthReported
+    | self_reports.SelfReport
+)
 
+MOST_EARLY = 1_000  # (choice) locks of a site that no plan names and whose state is kept; nobody has so many on one site
 SHACKLE_CUT = 2  # cause of a FORCED record (`locks.md` §2)
 _OPENED = (ResultCode.OPENED, ResultCode.SESSION_CHANGED)
 _DID_NOT_ACT = (ResultCode.NO_PRESS, ResultCode.JAMMED, ResultCode.FAULT, ResultCode.NOT_CLOSED)
+_DONE: dict[ResultCode, type[Event]] = {
+    ResultCode.ARMED: LockArmed,
+    ResultCode.TIME_SET: LockTimeSet,
+    ResultCode.KEY_SET: LockKeySet,
+}
 _FORCED = {LogEvent.FORCED: "opened without a grant", LogEvent.TAMPER: "case opened", LogEvent.SEAL_BROKEN: "seal broken"}
 _SEEN: dict[LockPosition, type[Event]] = {
     LockPosition.LOCKED: LockLocked,
@@ -70,11 +98,11 @@ _SEEN: dict[LockPosition, type[Event]] = {
 }
 
 
-def take(step: Step, item: Report) -> None:
+def take(step: Step, item: Report) -> None:  # noqa: C901  one case a kind of report
     """Take one report into the picture and emit what it says by itself."""
     match item:
-        case FrameHeld():
-            pass  # nothing is known of it yet; the frames follow as `FrameReceived` once the birth has come
+        case FrameHeld() | ClockBegan():
+            pass  # what they are about follows, or came, as `FrameReceived`
         case LockReported():
             _lock_state(step, item)
         case HelloReceived():
@@ -83,12 +111,16 @@ def take(step: Step, item: Report) -> None:
             _answer(step, item)
         case LogReceived():
             _log(step, item)
+        case EnrolmentReceived():
+            _enrolment(step, item)
         case PlanReceived():
             _plan(step, item.plan)
         case InputRejected():
             step.emit(MessageRejected, item.id, source=item.source, reason=item.reason, first_bytes=item.first_bytes)
         case HealthReported():
             step.site.health[item.fact, item.object] = item
+        case InstrumentDescribed() | SetPointsRead() | InstrumentAdvertised() | LockAdvertised():
+            self_reports.take(step, item)
         case _:
             assert_never(item)
 
@@ -105,29 +137,41 @@ def _unknown(step: Step, device: str, reason: str, *cause: int) -> None:
 def _lock_state(step: Step, item: LockReported) -> None:
     lock = step.site.locks.get(item.lock)
     if lock is None:
-        step.site.early[item.lock] = item.state
+        early = step.site.early
+        if item.lock not in early and len(early) >= MOST_EARLY:
+            reason = f"{MOST_EARLY} locks that no plan names are waiting: no more are kept"
+            step.emit(MessageRejected, item.lock, "early", source=item.lock, reason=reason)
+            return
+        early[item.lock] = item.state
         _unknown(step, item.lock, "the plan does not name this lock", item.state.boot, item.state.tick)
         return
     if not _is_news(lock, item.state):
         return  # an old word is no sign of life: else one wild number would make a lock deaf and seem well
     if not item.retained:
-        lock.heard_at = step.now
+        _hear(step, lock)
     _see(step, lock, item.state)
+
+
+def _hear(step: Step, lock: LockWatch) -> None:
+    """Note that a lock has now said itself how it stands: nothing that it broadcast before waits for an answer any more."""
+    lock.heard_at, lock.broadcast_open_at = step.now, 0.0
 
 
 def _hello(step: Step, item: HelloReceived) -> None:
     """Take a greeting: it carries the lock's signed state, and answers whoever asked for it."""
     lock = step.site.locks.get(item.lock)
     if lock is not None and _is_news(lock, item.hello.state):
-        lock.heard_at = step.now
+        _hear(step, lock)
         _see(step, lock, item.hello.state)
+        _believe(step, lock, item.hello.state, item.hello.log_head, news=True)
     if item.command:  # else a repeat, or one that nobody asked for
         step.emit(LockGreeted, item.command, "hello", lock=item.lock, hello=item.message.hex(), cause=item.command)
 
 
 def _is_news(lock: LockWatch, state: LockState) -> bool:
     was = lock.reported
-    return was is None or (state.boot, state.tick) > (was.boot, was.tick)
+    # Within one tick of 100 ms a lock can greet and open: its log then says which word is the later.
+    return was is None or (state.boot, state.tick, state.log_seq) > (was.boot, was.tick, was.log_seq)
 
 
 def _see(step: Step, lock: LockWatch, state: LockState) -> None:
@@ -145,6 +189,8 @@ def _see(step: Step, lock: LockWatch, state: LockState) -> None:
         step.emit(seen, lock.device, state.boot, state.tick, signal.value, lock=lock.device, space=lock.space)
     if lock.position is LockPosition.LOCKED and signal is LockSignal.SEES_LOCKED:
         lock.used_grant, lock.used_kind = "", None
+        if lock.rescue is not None and lock.rescue.opened:
+            lock.rescue = None
 
 
 def _move_space(step: Step, lock: LockWatch) -> None:
@@ -162,7 +208,6 @@ def _answer(step: Step, item: ResultReceived) -> None:
     if lock is None:
         return
     if item.result is None:
-        lock.heard_at = step.now
         _refused_on_air(step, lock, lock.written)
         return
     result, state = item.result, item.result.state
@@ -170,16 +215,19 @@ def _answer(step: Step, item: ResultReceived) -> None:
     if heard <= lock.heard_result:  # repeated by the network: a grant used yesterday covers no opening today
         return
     lock.heard_at, lock.heard_result = step.now, heard
+    news = _is_news(lock, state)
+    _believe(step, lock, state, result.log_head, news=news)
     _result(step, lock, result)
-    if _is_news(lock, state):
+    if news:
+        _hear(step, lock)
         _see(step, lock, state)
 
 
 def _refused_on_air(step: Step, lock: LockWatch, written: WrittenGrant | None) -> None:
     """The air says only "no"; the reason follows from the lock's log (`LogReceived`)."""
     if written is None:
-        return
-    lock.written = None
+        return  # anybody can say it, and nobody has asked: no sign of life either
+    lock.heard_at, lock.written = step.now, None
     lock.position = move(lock.position, LockSignal.REFUSED)
     said = {"lock": lock.device, "grant": written.grant, "cause": written.command}
     step.emit(GrantFailed, written.command, "refused", **said, reason="REFUSED")
@@ -204,12 +252,14 @@ def _result(step: Step, lock: LockWatch, result: LockResult) -> None:
             lock.used_grant, lock.used_kind = grant, kind
         if kind is GrantKind.EMERGENCY:  # told late, of an opening that is shut again: it is reviewed all the same
             lock.told |= LockFlag.INSIDE_RELEASE
+            if lock.rescue is not None:
+                lock.rescue.opened = True
         step.emit(GrantUsed, *key, **said, space=lock.space, kind=int(kind))
         _used(step, lock, kind)
     elif result.code in _DID_NOT_ACT:
         step.emit(GrantFailed, *key, **said, reason=result.code.name)
-    elif result.code is ResultCode.ARMED:
-        step.emit(LockArmed, *key, **said)
+    elif (told := _DONE.get(result.code)) is not None:
+        step.emit(told, *key, **said)
 
 
 def _used(step: Step, lock: LockWatch, kind: GrantKind) -> None:
@@ -227,11 +277,42 @@ def _log(step: Step, item: LogReceived) -> None:
     lock = step.site.locks.get(item.lock)
     if lock is None:
         return
-    lock.heard_at = step.now
     for record in item.records:
-        if record.seq > lock.log_seq:
-            lock.log_seq = record.seq
-            _record(step, lock, record)
+        if record.seq <= lock.log_seq:
+            continue  # read before: a log that is said again is no sign of life
+        if not _reached(lock, record.seq):
+            _doubt_log(step, lock, f"record {record.seq} is beyond every number that it has told of")
+        else:
+            lock.heard_at, lock.log_seq = step.now, record.seq
+            _doubt_log(step, lock, lock.log_trail.follow(record, _lock_id(step.site, lock.device)))
+        _record(step, lock, record)
+
+
+def _reached(lock: LockWatch, seq: int) -> bool:
+    """Say whether a record may be the lock's: the next one, or behind a gap one whose number the lock has told of.
+
+    Records are not signed: one wild number must not make every true one that follows it look read. What it tells still warns.
+    """
+    told = lock.reported.log_seq if lock.reported else 0
+    return seq == lock.log_seq + 1 or seq <= max(told, lock.log_trail.signed[0])
+
+
+def _believe(step: Step, lock: LockWatch, state: LockState, head: bytes, *, news: bool) -> None:
+    """Hold the log against what the lock signed of it; `news`: no other word of the lock is later."""
+    wrong = lock.log_trail.believe(state.log_seq, head, newest=news)
+    lock.log_seq = lock.log_trail.seq
+    _doubt_log(step, lock, wrong)
+
+
+def _lock_id(site: Site, device: str) -> bytes:
+    return next((x.lock_id for x in (site.plan.locks if site.plan else []) if x.device == device), b"")
+
+
+def _doubt_log(step: Step, lock: LockWatch, wrong: str) -> None:
+    """Keep what a lock's log says and ask a person about it when it is not whole: evidence has gone, or was made."""
+    if wrong:
+        lock.log_broken_at = step.now
+        step.emit(MessageRejected, lock.device, lock.log_trail.seq, wrong, source=lock.device, reason=wrong)
 
 
 def _record(step: Step, lock: LockWatch, record: LogRecord) -> None:
@@ -256,6 +337,19 @@ def _told_by(step: Step, lock: LockWatch, record: LogRecord) -> LockFlag:
     seen = step.site.alarms.get(("UNAUTHORISED_OPEN", lock.device, lock.space))
     told = record.cause != SHACKLE_CUT and seen is not None and seen.state in ON
     return LockFlag(0) if told else LockFlag.FORCED
+
+
+def _enrolment(step: Step, item: EnrolmentReceived) -> None:
+    """Pass on what a lock answered that somebody enrols; only the api knows whether to believe it."""
+    relayed = step.site.enrolling.get(item.lock)
+    if relayed is None:
+        _unknown(step, item.lock, "nobody enrols this lock", *item.message[:8])
+        return
+    if len(item.message) == INFO_BYTES and not relayed.asks:
+        _unknown(step, item.lock, "it says again what it is, and has been given its keys", *item.message[33:41])
+        return
+    command = step.site.enrolling.pop(item.lock).command
+    step.emit(EnrolmentAnswered, command, "answered", lock=item.lock, message=item.message.hex(), cause=command)
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from collections import defaultdict
 import msgspec
 
 from manway.alarm import Alarm, Alarms
+from manway.codec_adv import InstrumentAdvertisement
+from manway.codec_gas import BATTERY_UNKNOWN, InstrumentReport
 from manway.entities import Frame, Instrument, LockFlag, LockState, Permit, PermitState, Plan, Space
 from manway.exposure import Exposure
 from manway.gas import Channel, GasRows
@@ -14,6 +16,7 @@ from manway.instrument import InstrumentState
 from manway.ledger import DeviceLedger
 from manway.limits import LimitProfile, Timings
 from manway.lock import UNSECURED, LockPosition
+from manway.log_trail import LogTrail
 from manway.occupancy import Occupancy
 from manway.permit import HOLDING, OPEN
 from manway.person import PersonState
@@ -23,13 +26,25 @@ from manway.space import SpaceState
 FAN_WORK = frozenset({"desilting", "painting", "waterproofing", "anticorrosion", "welding", "hot_work"})
 
 
+BROADCAST_AFTER_S = 3.0  # (choice) three frames missed at 1 Hz: no link delivers, and what is broadcast counts
+
+
+class Broadcast(msgspec.Struct, frozen=True):
+    """What an instrument broadcast last, and when it came (Unix seconds)."""
+
+    said: InstrumentAdvertisement
+    at: float
+
+
 class InstrumentWatch(msgspec.Struct):
     """One instrument. `heard_at` is when its newest frame came, or when we began to wait for one (Unix seconds).
 
     `known` is its row of the plan, `rows` maps gas to its row of `Site.gas`; `troubled` from a fault or a silence until the
     next good frame. `fan_on` is what its fan's current says, `wearer` the newest word of the person who wears it (`locks.md`
     §5: 0 well, 1 SOS, 2 no motion, 3 fall). `poisoned`: much H2S met its combustible sensor since the last bump test,
-    `sour_since` since when (Unix seconds).
+    `sour_since` since when (Unix seconds). `set_to` are the low alarms read from itself (None = not read: the plan's count),
+    `report` what it said of itself, `bumped_at` the newest bump test it ever told of (Unix seconds, 0 = none), `advertised`
+    what it broadcast last.
     """
 
     known: Instrument
@@ -44,6 +59,30 @@ class InstrumentWatch(msgspec.Struct):
     wearer: int = 0
     sour_since: float | None = None
     poisoned: bool = False
+    set_to: dict[str, float] | None = None
+    report: InstrumentReport | None = None
+    bumped_at: float = 0.0
+    advertised: Broadcast | None = None
+
+    @property
+    def setpoints(self) -> dict[str, float]:
+        """Its own low alarms by gas, 0 = switched off: as read from itself, else as the plan has them."""
+        return self.known.setpoints if self.set_to is None else self.set_to
+
+    @property
+    def runs_out(self) -> float:
+        """When its bump test or calibration is due, Unix seconds: by the ledger or by its own word, whichever comes first."""
+        own = [at for at in (self.report.bump_due, self.report.calibration_due) if at] if self.report else []
+        return min(self.known.bump_due, self.known.calibration_due, *own)
+
+    @property
+    def battery_percent(self) -> float | None:
+        """What its battery has left: by its newest frame, or where frames do not say it by its own report; None = unknown."""
+        reading = self.frame.readings.get("battery_percent") if self.frame else None
+        if reading is not None:
+            return reading.value
+        said = self.report.battery_percent if self.report else BATTERY_UNKNOWN
+        return None if said == BATTERY_UNKNOWN else float(said)
 
     @property
     def device(self) -> str:
@@ -64,13 +103,27 @@ class WrittenGrant(msgspec.Struct, frozen=True):
     command: str
     confirm_by: float
 
+    @property
+    def about_itself(self) -> bool:
+        """True for an order about the lock's own clock or keys: it says nothing of the opening, whatever becomes of it."""
+        return self.kind in (GrantKind.ROTATE_KEY, GrantKind.SET_TIME)
+
+
+class Rescue(msgspec.Struct):
+    """An opening for rescue asked for at the gateway's own page: confirmed by `confirm_by`, over `until` (Unix seconds)."""
+
+    confirm_by: float
+    until: float
+    opened: bool = False
+
 
 class LockWatch(msgspec.Struct):
     """One lock: reported position, and the grant the lock itself said it used.
 
     `heard_result` is (boot, tick, log number) of its newest signed result: an older one is a repeat. `told`: what its log,
     a late result or its newest report told that the lock does not go on saying. `refused_at`: when it refused attempts
-    lately (Unix seconds).
+    lately; `broadcast_open_at`: when it began to broadcast an opening that no report has told (Unix seconds, 0 = none).
+    `log_broken_at`: when its log last had a gap or was not the one it had signed, 0 for never.
     """
 
     device: str
@@ -85,7 +138,11 @@ class LockWatch(msgspec.Struct):
     told: LockFlag = LockFlag(0)
     refused_at: list[float] = []
     log_seq: int = 0
+    log_trail: LogTrail = msgspec.field(default_factory=LogTrail)
+    log_broken_at: float = 0.0
     heard_result: tuple[int, int, int] = (0, 0, 0)
+    rescue: Rescue | None = None
+    broadcast_open_at: float = 0.0
 
     @property
     def unsecured(self) -> bool:
@@ -137,6 +194,21 @@ class Place(msgspec.Struct):
 _NOWHERE = Place()
 
 
+class Relayed(msgspec.Struct, frozen=True):
+    """A message that a lock being enrolled has not answered: its command, and whether it `asks` the lock what it is."""
+
+    command: str
+    asks: bool
+
+
+class AirEnrolment(msgspec.Struct, frozen=True):
+    """Where a lock that is being enrolled is on the air, until when (Unix s), and the passkey to pair with, "" for none."""
+
+    address: str
+    passkey: str
+    until: float
+
+
 class Site(msgspec.Struct):
     """Everything the engine knows of one site."""
 
@@ -151,6 +223,8 @@ class Site(msgspec.Struct):
     exposures: dict[str, dict[str, Exposure]] = {}  # person -> gas -> what was breathed, across spaces and instruments
     alarms: Alarms = msgspec.field(default_factory=Alarms)  # an instrument may move, its alarm does not
     health: dict[tuple[str, str], HealthReported] = {}  # (alarm kind, object): what the gateway says of itself
+    enrolling: dict[str, Relayed] = {}  # lock -> the message of its enrolment that waits for an answer
+    enrolling_on_air: dict[str, AirEnrolment] = {}  # lock -> how its radio is reached before a plan says so
     early: dict[str, LockState] = {}  # what locks said before the plan that names them
     places: dict[str, Place] = {}  # what stands above, by space: `arrange` keeps it
 
@@ -182,6 +256,9 @@ class Site(msgspec.Struct):
 
     def out_of_service(self, obj: str, space: str) -> bool:
         """Say whether the ledger has a device (or the device of a channel), or its whole space, out of service."""
+        lock = self.locks.get(obj)
+        if lock is not None and (lock.rescue is not None or lock.used_kind is GrantKind.EMERGENCY):
+            return False  # a rescue is always an alarm, whatever the ledger thinks nobody relies on
         watch = self.instruments.get(obj.partition("/")[0])
         known = self.ledger_of(space)
         return (watch is not None and watch.known.out_of_service) or (known is not None and known.out_of_service)

@@ -37,13 +37,19 @@ TOPICS = (
     TopicRow("dev/{device}/up/result", "lock", "gateway", 1, False, "signed result, ff or fe", "grant"),
     TopicRow("dev/{device}/up/state", "lock", "gateway", 1, True, "LockState", "change and 60 s"),
     TopicRow("dev/{device}/up/log", "lock", "gateway", 1, False, "n x 40 bytes, n <= 100", "demand"),
+    TopicRow("dev/{device}/up/enrol", "lock", "gateway", 1, False, "enrolment answer", "enrolment"),
+    TopicRow("dev/{device}/up/frame", "instrument", "gateway", 1, False, "Reading, 11 + 5n bytes", "1/s"),
+    TopicRow("dev/{device}/up/instrument", "instrument", "gateway", 1, False, "Instrument", "connect, change"),
+    TopicRow("dev/{device}/up/setpoints", "instrument", "gateway", 1, False, "Set-points", "connect, change"),
+    TopicRow("dev/{device}/up/adv", "radio", "gateway", 1, False, "advertised service data, 10 bytes", "change"),
     TopicRow("dev/{device}/up/logctl", "lock", "gateway", 1, False, "Log Control", "demand"),
     TopicRow("dev/{device}/down/hello", "gateway", "lock", 1, False, "01", "demand"),
     TopicRow("dev/{device}/down/grant", "gateway", "lock", 1, False, "grant or order", "unlock"),
     TopicRow("dev/{device}/down/logctl", "gateway", "lock", 1, False, "Log Control", "demand"),
+    TopicRow("dev/{device}/down/enrol", "gateway", "lock", 1, False, "enrolment message", "enrolment"),
     TopicRow("gw/event", "gateway", "api", 1, False, "EventBatch", "commit; at most 100 events, 60,000 B"),
-    TopicRow("gw/heartbeat", "gateway", "api", 0, False, "Heartbeat", "1 s; will `down`"),
-    TopicRow("gw/state", "gateway", "api", 1, True, "SiteState", "change, at most 1/s, else 60 s"),
+    TopicRow("gw/heartbeat", "gateway", "api, signer", 0, False, "Heartbeat", "1 s; will `down`"),
+    TopicRow("gw/state", "gateway", "api, signer", 1, True, "SiteState", "change, at most 1/s, else 60 s"),
     TopicRow("api/plan", "api", "gateway", 1, True, "SignedPlan", "change"),
     TopicRow("api/cmd", "api", "gateway", 1, False, "Command", "demand"),
     TopicRow("api/ack", "api", "gateway", 0, False, "Acknowledgement", "commit, at most 20/s"),
@@ -94,6 +100,11 @@ def shard_filters(shards: Sequence[int]) -> list[str]:
 def api_filters(site: str) -> list[str]:
     """Return what the api subscribes for one site."""
     return [f"{root(site)}gw/+"]
+
+
+def signer_filters(site: str) -> list[str]:
+    """Return what the signer subscribes for one site: how things stand, by the gateway's own word."""
+    return [f"{root(site)}gw/heartbeat", f"{root(site)}gw/state"]
 
 
 def device_filters(site: str, device: str) -> list[str]:

@@ -78,6 +78,44 @@ def usable_set_point(value: float, step: float) -> float:
     return round(steps * step, 6)
 
 
+_PPM_OF = {"ppb": 1e-3, "ppm": 1.0, "% vol": PPM_PER_PERCENT}
+# Everything that is no concentration: (from, to) -> factor and offset.
+_LINEAR = {
+    ("°F", "°C"): (5 / 9, -160 / 9),
+    ("K", "°C"): (1.0, -273.15),
+    ("Pa", "hPa"): (0.01, 0.0),
+    ("kPa", "hPa"): (10.0, 0.0),
+    ("mbar", "hPa"): (1.0, 0.0),
+    ("mA", "A"): (0.001, 0.0),
+}
+
+
+def conversion(unit: str, to: str, *, molar_mass_g: float = 0.0, at_c: float = 20.0) -> tuple[float, float]:
+    """Return factor and offset of the way from one unit to another: value in `to` = value x factor + offset.
+
+    Args:
+        unit: of the number.
+        to: of the channel.
+        molar_mass_g: g/mol, for mass per volume; 0 = not known.
+        at_c: temperature to which a mass per volume refers.
+
+    Raises:
+        ValueError: there is no way between the two.
+    """
+    if unit == to:
+        return 1.0, 0.0
+    in_ppm = dict(_PPM_OF)
+    if molar_mass_g > 0:
+        mg_m3 = mg_m3_to_ppm(1.0, molar_mass_g=molar_mass_g, at_c=at_c)
+        in_ppm |= {"mg/m3": mg_m3, "ug/m3": mg_m3 / 1000.0}
+    if unit in in_ppm and to in _PPM_OF:
+        return in_ppm[unit] / _PPM_OF[to], 0.0
+    if (unit, to) not in _LINEAR:
+        message = f"no conversion from {unit} to {to}"
+        raise ValueError(message)
+    return _LINEAR[unit, to]
+
+
 def _concentration(value: float, unit: str) -> float:
     if not math.isfinite(value) or value < 0:
         message = f"not a concentration: {value} {unit}"

@@ -21,7 +21,7 @@ def demo(
     speed: Annotated[float, typer.Option(min=0.1, max=20.0, help="Seconds that pass in one, in every process alike.")] = 1.0,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the pages, on loopback.")] = 8080,
     data: Annotated[Path | None, typer.Option(help="An empty folder for everything the demo stores.")] = None,
-    kill: Annotated[str, typer.Option(help="Kill this process once in mid-story: gateway, api or broker.")] = "",
+    kill: Annotated[str, typer.Option(help="Kill this process once in mid-story: gateway, api, signer or broker.")] = "",
 ) -> None:
     """Run a whole training yard on this machine: broker, gateway, api, simulator, on loopback, with seeded data."""
     from manway.cli.demo import run  # noqa: PLC0415  heavy
@@ -108,6 +108,20 @@ def renew(
     from manway.cli.init import run_check, run_renew, told  # noqa: PLC0415  heavy
 
     raise typer.Exit(told(lambda: run_check(folder) if check else run_renew(folder, ca, everything=everything), "renew"))
+
+
+@app.command()
+def promote(
+    folder: Annotated[Path, typer.Argument(help="The folder that `manway init` made.")],
+    role: Annotated[str, typer.Argument(help="Whose next key: issuer or emergency.")],
+    *,
+    every_lock_has_it: Annotated[bool, typer.Option("--every-lock-has-it", help="Say that no lock is missing.")] = False,
+) -> None:
+    """Make the next signing key the current one, when every lock has taken it, and prepare another."""
+    from manway.cli.init import told  # noqa: PLC0415  heavy
+    from manway.cli.keys import run_promote  # noqa: PLC0415  heavy
+
+    raise typer.Exit(told(lambda: run_promote(folder, role, every_lock_has_it=every_lock_has_it), "promote"))
 
 
 records = typer.Typer(no_args_is_help=True, help="Look at the records database of an installation, and back it up.")

@@ -17,7 +17,7 @@ from manway.runtime.secrets import write_private
 NODES = ("nats-1", "nats-2", "nats-3")
 # Server leaves and the names each has besides the host's: those of the services in docker-compose.
 SERVERS = {"broker": ("mosquitto",), "nats": ("nats", *NODES), "web": ("api",)}
-RESERVED = frozenset({*SERVERS, "api", "sim", "ca", "crl", "issuer", "plan", "site"})
+RESERVED = frozenset({*SERVERS, "api", "signer", "sim", "ca", "crl", "issuer", "issuer-next", "plan", "site", "site-next"})
 CRL_DUE_S = 14 * DAY_S  # half of its life is gone: the weekly signing has failed twice (choice)
 _ROUTE_PORT = 6222  # NATS' own choice
 

@@ -24,7 +24,7 @@ from manway.runtime.yard import Yard, load_yard
 _LEAST_FREE = 200 * 2**20
 _START_S = 30.0
 _STOP_S = 4.0
-_USERS = ("gateway", "api", "simulator")
+_USERS = ("gateway", "api", "signer", "simulator")
 
 
 class CannotStart(Exception):
@@ -79,8 +79,8 @@ class Process:
 
 def run(*, check: bool, seed: int, speed: float, port: int, data: Path | None, kill: str) -> int:
     """Run the demo; return the exit code."""
-    if kill not in ("", "gateway", "api", "broker"):
-        print("--kill takes gateway, api or broker", file=sys.stderr)
+    if kill not in ("", "gateway", "api", "signer", "broker"):
+        print("--kill takes gateway, api, signer or broker", file=sys.stderr)
         return 2
     try:
         folder = _prepare(port, data)
@@ -100,7 +100,7 @@ def run(*, check: bool, seed: int, speed: float, port: int, data: Path | None, k
 
 
 class Demo:
-    """The whole yard as four children."""
+    """The whole yard as five children."""
 
     def __init__(self, folder: Path, yard: Yard, *, port: int, seed: int, speed: float) -> None:
         self.folder, self.url = folder, f"http://127.0.0.1:{port}"
@@ -108,12 +108,16 @@ class Demo:
         lock_keys = make_keys(folder / "keys", yard)
         self.passwords = seed_records(folder / "records.db", yard, lock_keys, now)
         sites, broker_port = [s.id for s in yard.site], _free_port()
+        self.panel_port, air_port = _free_port(), _free_port()
         self._broker = (broker_port, {user: secrets.token_urlsafe(18) for user in _USERS})
         shared = {
             "data": str(folder),
             "sites": sites,
             "broker": f"mqtt://127.0.0.1:{broker_port}",
             "port": port,
+            "panel_port": self.panel_port,
+            "radio": f"bumble:tcp-client:127.0.0.1:{air_port}",
+            "sim_radio": f"tcp-server:127.0.0.1:{air_port}",
             "yard": True,
             "speed": speed,
             "started_at": now,
@@ -131,9 +135,10 @@ class Demo:
         logs.mkdir(exist_ok=True)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MANWAY_")} | {"PYTHONUNBUFFERED": "1"}
         yield Process("broker", [str(nats_binary()), "-c", str(self._config)], logs / "broker.log", environment)
-        for name, module in (("gateway", "gateway"), ("api", "api"), ("simulator", "firmware_sim")):
-            config = str(self.folder / f"{name}.toml")
-            yield Process(name, [sys.executable, "-m", module, config], logs / f"{name}.log", environment)
+        for name, module in (("gateway", "gateway"), ("api", "api"), ("signer", "api.signer"), ("simulator", "firmware_sim")):
+            command = [sys.executable, "-m", module, str(self.folder / f"{name}.toml")]
+            command += ["--device", self._yard.on_air] if name == "simulator" else []
+            yield Process(name, command, logs / f"{name}.log", environment)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -144,10 +149,11 @@ class Demo:
             self._processes["broker"].start()
             port, passwords = self._broker
             self._wait("broker", lambda: answers(port, "api", passwords["api"]))
-            self._processes["api"].start()
-            self._processes["gateway"].start()
+            for name in ("api", "signer", "gateway"):
+                self._processes[name].start()
             self._wait("api", lambda: self._answers("healthz"))
-            # A broker takes and forgets what is published before anybody has subscribed: devices wait for the gateway.
+            # A broker takes and forgets what is published before anybody has subscribed: devices wait for the gateway. The
+            # signer is there as well then: the api is ready once both have been heard.
             self._wait("gateway", lambda: self._answers("readyz"))
             self._processes["simulator"].start()
             yield
@@ -168,6 +174,8 @@ class Demo:
             if person.account and not person.cast:
                 role, name = person.roles[0], person.name["en"]
                 lines.append(f"  {role:<10} {person.account:<10} {self.passwords[person.account]:<10} {name}")
+        code = (self.folder / "keys" / "panel.code").read_text("ascii")
+        lines += ["", f"  the gateway's own emergency page   http://127.0.0.1:{self.panel_port}   code {code}"]
         lines += ["", f"  data and logs: {self.folder}"]
         lines.append("  playing the story, about two minutes" if waiting_for_check else "  Ctrl-C stops everything")
         print("\n".join(lines) + "\n", flush=True)

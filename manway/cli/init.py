@@ -15,13 +15,14 @@ from manway.cli.certificates import SERVERS, enter_gateway, free_id, give, publi
 from manway.cli.register import NotDone, Places, Register, places
 from manway.errors import ProfileInvalid
 from manway.runtime.pki import Authority, check_id
-from manway.runtime.secrets import write_private
+from manway.runtime.secrets import new_code, write_private
 from manway.runtime.signing import load_or_make_key
 from manway.runtime.yard import load_yard
 
 CONTAINER_USER = 10001  # of every service in docker-compose (`trust.md` §16)
 PASSWORDS = ("postgres_password", "influx_admin_password", "influx_token", "influx_read_token", "grafana_password")
-KEYS = ("issuer", "plan", "site")
+KEYS = ("issuer", "issuer-next", "plan", "site", "site-next")
+PANEL_PORT = 8090  # of a gateway's own emergency page; on one machine each further gateway takes the next
 FOLDERS = {"ca": 0o700, "secrets": 0o700, "devices": 0o700, "mosquitto": 0o755, "nats": 0o755, "config": 0o755}
 _RELOAD = "Now let the broker read it: SIGHUP (docker compose kill -s HUP mosquitto, or kill -HUP of its process)."
 
@@ -70,6 +71,7 @@ def run_init(wish: Wish) -> None:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     print(f"{folder}: certificates for {register.host}, sites {', '.join(register.sites)}")
+    print(f"The code of the emergency page, for those who may open for rescue: {folder / 'secrets' / 'panel.code'}")
     print(f"Move {folder / 'ca'} to a disk that is not in this machine: who has it can be anybody. See docs/install.md.")
 
 
@@ -143,7 +145,7 @@ def _lay_down(draft: Path, folder: Path, register: Register, now: float) -> None
     write_private(draft / "secrets" / "ca.crt", authority.certificate, 0o444)
     for name in SERVERS:
         write_leaf(draft, register, authority, name, "server", now)
-    for name in ("api", "sim", *register.gateways):
+    for name in ("api", "signer", "sim", *register.gateways):
         write_leaf(draft, register, authority, name, "client", now)
     for name in register.devices:
         write_leaf(draft, register, authority, name, "device", now)
@@ -160,11 +162,12 @@ def _lay_down(draft: Path, folder: Path, register: Register, now: float) -> None
 
 
 def _write_keys(folder: Path) -> None:
-    """Make the signing keys: issuer of grants, plans, and the site's key for EMERGENCY grants; and their public halves."""
+    """Make the signing keys and their public halves: of grants, of plans, of EMERGENCY grants; and those that come next."""
     for name in KEYS:
         public = load_or_make_key(folder / f"{name}.key").public_key
         (folder / f"{name}.key").chmod(0o400)
         write_private(folder / f"{name}.pub", public, 0o444)
+    write_private(folder / "panel.code", new_code())
 
 
 def _write_config(draft: Path, folder: Path, register: Register, words: Mapping[str, str]) -> None:
@@ -186,9 +189,9 @@ def _settings(seen: Places, register: Register, words: Mapping[str, str]) -> dic
     yard = {site.id for site in load_yard().site}
     influx, records = {"store": "influx:http://influxdb:8086"}, f"manway:{words['postgres_password']}@postgres/manway"
     writer = {} if register.local else influx | {"influx_token": words["influx_token"]}
+    kept = {"signer_socket": seen.signer} | ({} if register.local else {"records": f"postgresql+psycopg://{records}"})
     # The api reads by the same token: InfluxDB 2 lets nobody choose a second one beforehand.
-    reader = dict(writer)
-    reader |= {} if register.local else {"records": f"postgresql+psycopg://{records}"}
+    reader = dict(writer) | kept
 
     def process(name: str, sites: Sequence[str]) -> dict[str, object]:
         tls = seen.tls(name)
@@ -198,8 +201,11 @@ def _settings(seen: Places, register: Register, words: Mapping[str, str]) -> dic
     files = {}
     for number, (name, sites) in enumerate(register.gateways.items()):
         shards = {"shards": register.shards[name]} if name in register.shards else {}
-        files[f"gateway-{name}" if number else "gateway"] = process(name, sites) | {"gateway_id": name} | shards | writer
+        panel = {"panel_host": seen.listen, "panel_port": PANEL_PORT + (number if register.local else 0)}
+        own = {"gateway_id": name} | shards | panel
+        files[f"gateway-{name}" if number else "gateway"] = process(name, sites) | own | writer
     files["api"] = process("api", register.sites) | {"host": seen.listen} | reader
+    files["signer"] = process("signer", register.sites) | kept
     played = [site for site in register.sites if site in yard]
     files["sim"] = process("sim", played) | {"host": "127.0.0.1" if register.local else "api"}
     return files

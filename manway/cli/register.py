@@ -55,10 +55,10 @@ class Register(msgspec.Struct):
         return sorted({one.id for one in self.issued if not self.valid(one.id)})
 
     def clients(self) -> Iterator[Client]:
-        """Yield those whom a broker gives more than a device's rights: gateways, api, simulator; without the revoked."""
+        """Yield those whom a broker gives more than a device's rights; the revoked are none of them."""
         yard = {site.id for site in load_yard().site}
         everybody = [Client(name, "gateway", sites, self.shards.get(name, [])) for name, sites in self.gateways.items()]
-        everybody.append(Client("api", "api", self.sites))
+        everybody += [Client("api", "api", self.sites), Client("signer", "signer", self.sites)]
         # A simulator plays the training yard; at a real site it could feed clean air to an alarm.
         everybody.append(Client("sim", "simulator", [site for site in self.sites if site in yard]))
         yield from (client for client in everybody if self.valid(client.id))
@@ -93,6 +93,7 @@ class Places(msgspec.Struct, frozen=True):
     data: str
     broker: str
     listen: str
+    signer: str
 
     def tls(self, name: str) -> TlsFiles:
         """Return the three files of one certificate."""
@@ -104,9 +105,8 @@ def places(folder: Path, register: Register) -> Places:
     if not register.local:
         broker = f"mqtts://mosquitto:{MQTT_PORT}"
         own = ("/run/secrets", "/etc/mosquitto/acl", "/mosquitto/data", "/data", "/var/lib/manway", broker, "0.0.0.0")  # noqa: S104  in a container
-        return Places(*own)
+        return Places(*own, signer="/run/manway/signer.sock")
     home, data = folder.resolve(), folder.resolve() / "data"
     broker = f"mqtts://{register.host}:{MQTT_PORT}"
-    return Places(
-        f"{home}/secrets", f"{home}/mosquitto/acl", f"{data}/mosquitto", f"{data}/nats", f"{data}", broker, "127.0.0.1"
-    )
+    own = (f"{home}/secrets", f"{home}/mosquitto/acl", f"{data}/mosquitto", f"{data}/nats", f"{data}", broker, "127.0.0.1")
+    return Places(*own, signer=f"{data}/signer.sock")

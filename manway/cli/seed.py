@@ -11,6 +11,7 @@ from manway.codec_ble import lock_id_of
 from manway.entities import Expert, GasTest, Lock, Permit, PermitState, Signature, SiteEntry, Team, TestPoint
 from manway.ids import GrantKind, derived_id
 from manway.runtime import settings
+from manway.runtime.secrets import new_code, write_private
 from manway.runtime.signing import load_or_make_key
 from manway.runtime.yard import Yard, YardSpace
 
@@ -22,8 +23,10 @@ CLEAN = {"O2": 20.9, "LEL": 0.0, "H2S": 0.0, "CO": 0.0}
 def make_keys(keys: Path, yard: Yard) -> dict[str, bytes]:
     """Make every key of the yard and return the locks' public keys by device name."""
     (keys / "locks").mkdir(parents=True, exist_ok=True)
-    for name in ("issuer", "plan", "site"):
+    for name in ("issuer", "issuer-next", "plan", "site", "site-next"):
         (keys / f"{name}.pub").write_bytes(load_or_make_key(keys / f"{name}.key").public_key)
+    if not (keys / "panel.code").exists():
+        write_private(keys / "panel.code", new_code())
     return {space.lock: load_or_make_key(keys / "locks" / f"{space.lock}.key").public_key for space in yard.space}
 
 
@@ -45,7 +48,8 @@ def seed_records(path: Path | str, yard: Yard, lock_keys: dict[str, bytes], now:
             key = lock_keys[space.lock]
             store.put(db, "Space", space.id, space.space(), site=space.site)
             store.put(db, "Lock", space.lock, Lock(space.lock, lock_id_of(key), key, space.id), site=space.site)
-            store.put(db, "Instrument", space.instrument, space.device(now), site=space.site)
+            device = space.device(now, on_air=space.instrument == yard.on_air)
+            store.put(db, "Instrument", space.instrument, device, site=space.site)
         _rescue(db, yard, now)
         for number, scene in enumerate(("rising", "overtime", "silent"), 1):
             permit = _under_way(yard, yard.scene(scene), number, now)

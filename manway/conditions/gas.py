@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from manway.alarm import Condition
 from manway.conditions.base import condition, due
+from manway.conditions.broadcast import counts_from, cried
 from manway.gas import Channel
 from manway.ids import Priority, Status
 from manway.limits import Level
@@ -16,17 +17,19 @@ _FAULTS = (Status.FAULT, Status.PUMP, Status.UNDER, Status.INVALID, Status.POISO
 def of_instrument(site: Site, instrument: InstrumentWatch, now: float) -> Iterator[Condition]:
     """Yield the conditions of one instrument and its channels."""
     yield _silence(site, instrument, now)
-    fresh = now < instrument.heard_at + stale_after(site, instrument)
+    loud, setpoints = cried(instrument, now), instrument.setpoints
+    yield from (condition(kind, obj, instrument.space, True) for obj, kinds in loud.items() for kind in kinds)
+    fresh = now < instrument.heard_at + stale_after(site, instrument) and not loud
     watched = site.occupied(instrument.space)
     told = {alarm.object for alarm in site.alarms_of(instrument.space)}
     for gas, row in instrument.rows.items():
         obj = f"{instrument.device}/{gas}"
-        if site.gas.calm(row) and obj not in told and gas not in instrument.known.setpoints:
+        if site.gas.calm(row) and obj not in told and gas not in setpoints:
             continue  # as nearly all air: no alarm to raise, and none to end
         channel = site.gas.at(row)
-        yield from _air(site, obj, instrument.space, channel, fresh=fresh)
+        yield from _air(site, obj, instrument.space, channel, fresh=fresh, said=loud.get(obj, ()))
         yield from _sensor(site, obj, instrument.space, channel, fresh=fresh, watched=watched)
-        if gas in instrument.known.setpoints or ("SETPOINT_LAX", obj, instrument.space) in site.alarms:
+        if gas in setpoints or ("SETPOINT_LAX", obj, instrument.space) in site.alarms:
             yield _lax(instrument, gas, channel)
     yield _due(site, instrument, now)
 
@@ -42,6 +45,9 @@ def stale_after(site: Site, instrument: InstrumentWatch) -> float:
 def _silence(site: Site, instrument: InstrumentWatch, now: float) -> Condition:
     """No frame in time: P3 while nobody is inside; P2 with a person inside, P1 and out after 15 s (`domain.md` §7.1)."""
     stale = instrument.heard_at + stale_after(site, instrument)
+    cries_at = counts_from(instrument)  # here its own alarm begins to count, if no frame comes before
+    if cries_at is not None and now < cries_at < stale:
+        return condition("DATA_LOST", instrument.device, instrument.space, False, until=cries_at)
     if not site.occupied(instrument.space):
         return due("DATA_LOST", instrument.device, instrument.space, stale, now)
     evacuate = instrument.heard_at + site.timings.silence_evacuate_s
@@ -50,13 +56,16 @@ def _silence(site: Site, instrument: InstrumentWatch, now: float) -> Condition:
     return condition("DATA_LOST", instrument.device, instrument.space, now >= stale, priority=priority, until=until)
 
 
-def _air(site: Site, obj: str, space: str, channel: Channel, *, fresh: bool) -> Iterator[Condition]:
-    """Yield what holds, and what is unknown or gone of an alarm there was: of most air, most of the time, nothing."""
+def _air(site: Site, obj: str, space: str, channel: Channel, *, fresh: bool, said: tuple[str, ...]) -> Iterator[Condition]:
+    """Yield what holds, and what is unknown or gone of an alarm there was: of most air, most of the time, nothing.
+
+    `said`: kinds of which the instrument itself has already told, by another way.
+    """
     unit, value, known = channel.limits.unit, channel.value, channel.level is not None and fresh
     coming = channel.low_in_s is not None and channel.low_in_s < site.timings.rising_s and channel.at_least(Level.LOW) is False
     for kind, level in _LEVELS:
         holds = channel.at_least(level) if fresh else None
-        unsaid = not holds and (kind, obj, space) not in site.alarms
+        unsaid = kind in said or (not holds and (kind, obj, space) not in site.alarms)
         if unsaid or (kind != "GAS_PRE" and channel.limit_of(level) is None):  # not every gas has every limit
             continue
         grown = Priority.P2 if coming and kind == "GAS_PRE" else None
@@ -85,7 +94,7 @@ def _lax(instrument: InstrumentWatch, gas: str, channel: Channel) -> Condition:
 
 def is_lax(instrument: InstrumentWatch, gas: str, channel: Channel) -> bool:
     """Say whether the set-point an instrument was read with warns later than the low limit; unread ones are not judged."""
-    own = instrument.known.setpoints.get(gas)
+    own = instrument.setpoints.get(gas)
     low = next((x for x in channel.limits.limit if x.rank is Level.LOW), None)
     if own is None or low is None:
         return False
@@ -95,8 +104,7 @@ def is_lax(instrument: InstrumentWatch, gas: str, channel: Channel) -> bool:
 
 def _due(site: Site, instrument: InstrumentWatch, now: float) -> Condition:
     """Bump test or calibration runs out before the permit's end; with no permit, once it has run out; poisoned: now (§7.1)."""
-    known, permit = instrument.known, site.permit_of(instrument.space)
-    runs_out = min(known.bump_due, known.calibration_due)
+    permit, runs_out = site.permit_of(instrument.space), instrument.runs_out
     if instrument.poisoned or (permit is not None and runs_out < permit.end):
         return condition("INSTR_DUE", instrument.device, instrument.space, True)
     return due("INSTR_DUE", instrument.device, instrument.space, runs_out, now)

@@ -9,7 +9,7 @@ from manway.conditions.base import condition, due
 from manway.entities import LockFlag, PermitState
 from manway.ids import GrantKind
 from manway.lock import LockPosition
-from manway.site import LockWatch, Site
+from manway.site import LockWatch, Rescue, Site
 
 REFUSALS = 3  # (choice, `domain.md` §4.4) within the window of `refused_window_s`
 
@@ -19,9 +19,7 @@ def of_lock(site: Site, lock: LockWatch, now: float) -> Iterator[Condition]:
     yield from _opening(site, lock, now)
     yield from _case(lock)
     yield from _shut(site, lock)
-    confirm_by = lock.written.confirm_by if lock.written else None
-    stuck = lock.unconfirmed or lock.position is LockPosition.JAMMED
-    yield condition("LOCK_UNCONFIRMED", lock.device, lock.space, stuck, until=confirm_by)
+    yield _unconfirmed(lock, now)
     yield due("LOCK_OFFLINE", lock.device, lock.space, lock.heard_at + site.timings.lock_offline_s, now)
     yield _guessing(site, lock, now)
 
@@ -29,12 +27,41 @@ def of_lock(site: Site, lock: LockWatch, now: float) -> Iterator[Condition]:
 def _opening(site: Site, lock: LockWatch, now: float) -> Iterator[Condition]:
     unknown = lock.position in (LockPosition.UNKNOWN, LockPosition.JAMMED)
     unauthorised = None if unknown else lock.unsecured and not covered(site, lock)
-    yield condition("UNAUTHORISED_OPEN", lock.device, lock.space, unauthorised)
+    confirm_by = _broadcast_open(site, lock)
+    if confirm_by is not None and now >= confirm_by:
+        unauthorised = True
+    yield condition("UNAUTHORISED_OPEN", lock.device, lock.space, unauthorised, until=confirm_by)
     yield _left_open(site, lock, now, unknown=unknown)
     flags = _flags(lock)
     release = flags is not None and bool(flags & (LockFlag.SEAL_BROKEN | LockFlag.INSIDE_RELEASE))
-    emergency = release or (lock.used_kind is GrantKind.EMERGENCY and lock.unsecured)
-    yield condition("EMERGENCY_OPEN", lock.device, lock.space, None if flags is None else emergency)
+    rescue = rescue_under_way(lock, now)
+    emergency = release or rescue is not None or (lock.used_kind is GrantKind.EMERGENCY and lock.unsecured)
+    holds = None if flags is None and rescue is None else emergency
+    # From the asking on, whatever the lock then does: somebody is in need there, or means no good.
+    yield condition("EMERGENCY_OPEN", lock.device, lock.space, holds, until=rescue.until if rescue else None)
+
+
+def _broadcast_open(site: Site, lock: LockWatch) -> float | None:
+    """Return until when a lock that broadcasts an opening may still report it, Unix seconds; None when none is waited for.
+
+    A broadcast moves nothing in the picture: the gateway asks the lock. One that cannot be asked has been opened.
+    """
+    told = not lock.broadcast_open_at or lock.position is not LockPosition.LOCKED
+    return None if told or covered(site, lock) else lock.broadcast_open_at + site.timings.lock_confirm_s
+
+
+def rescue_under_way(lock: LockWatch, now: float) -> Rescue | None:
+    """Return the rescue that was asked for at the gateway's own page and is not over."""
+    return lock.rescue if lock.rescue is not None and now < lock.rescue.until else None
+
+
+def _unconfirmed(lock: LockWatch, now: float) -> Condition:
+    """A grant without a report, a jam, or a rescue that no lock has answered: people stand in front of a shut hatch."""
+    written, rescue = lock.written, rescue_under_way(lock, now)
+    unanswered = rescue is not None and not rescue.opened and not lock.unsecured and now >= rescue.confirm_by
+    stuck = lock.unconfirmed or lock.position is LockPosition.JAMMED or unanswered
+    ends = [x.confirm_by for x in (written, rescue) if x is not None and x.confirm_by > now]
+    return condition("LOCK_UNCONFIRMED", lock.device, lock.space, stuck, until=min(ends, default=None))
 
 
 def covered(site: Site, lock: LockWatch) -> bool:
@@ -92,4 +119,6 @@ def _guessing(site: Site, lock: LockWatch, now: float) -> Condition:
     window = site.timings.refused_window_s
     recent = [at for at in lock.refused_at if at > now - window]
     until = recent[-REFUSALS] + window if len(recent) >= REFUSALS else None
+    if until is None and lock.log_broken_at and now < lock.log_broken_at + window:
+        until = lock.log_broken_at + window  # its log has a gap, or is not the one it signed
     return condition("SUSPICION", lock.device, lock.space, until is not None, until=until)

@@ -1,6 +1,7 @@
 """Files that hold a secret: how they are written, and when a process must refuse them."""
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def check_private(path: Path) -> None:
         raise ProfileInvalid(str(path), f"a secret must be its owner's alone, not {mode}: chmod 0400")
     if len(body) < _SHORTEST or len(set(body)) < _DISTINCT or body.strip() in _KNOWN:
         raise ProfileInvalid(str(path), f"a default, or under {_SHORTEST} bytes, or too plain; `manway init` makes a secret")
+
+
+CODE_DIGITS = 6
+"""(choice) of a code that people type in gloves; it proves who asked and opens nothing, so a guess gains an alarm."""
+
+
+def new_code() -> str:
+    """Return a fresh code of digits for a site's emergency page."""
+    return f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
 
 
 def write_private(path: Path, body: bytes | str, mode: int = 0o400) -> None:

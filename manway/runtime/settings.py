@@ -47,8 +47,24 @@ class Settings(BaseSettings):
     """Of `sites`, the gateway serves those of these shards (0 to 63), subscribed by shard; empty: all, subscribed by site."""
     journal_cap_mb: int = 0
     """The gateway's journal drops its oldest telemetry beyond this; 0: the lesser of 1,536 and half of the file system."""
+    radio: str = ""
+    """Bluetooth of the gateway: empty for none, `bluez` or `bluez:hci0,hci1` for its adapters, or `bumble:` and a transport."""
+    radio_slots: int = 4
+    """Connections one adapter holds at once; cheap adapters take 5 to 7."""
+    radio_reset: list[str] = []
+    """Command that resets an adapter's USB port when it hears nothing, `{adapter}` stands for its name; empty: not done."""
+    radio_restart: list[str] = []
+    """Command that restarts the Bluetooth service when an adapter hears nothing; empty: not done."""
+    panel_host: str = "127.0.0.1"
+    """Address of the gateway's own emergency page, on the site's network."""
+    panel_port: int = 0
+    """Port of the gateway's own emergency page; 0: none."""
+    sim_radio: str = ""
+    """Transport of the simulator's Bluetooth devices, such as `tcp-server:127.0.0.1:9000`, `usb:0` or `serial:/dev/ttyACM0`."""
     records: SecretStr = SecretStr("")
     """Records of the api: empty for `records.db` in the data folder, or `postgresql+psycopg://user:password@host/name`."""
+    signer_socket: Path | None = None
+    """Unix socket between api and signer; `signer.sock` in the data folder where none is named."""
     host: str = "127.0.0.1"
     """Address the api listens on."""
     port: int = 8080
@@ -65,6 +81,11 @@ class Settings(BaseSettings):
     """How many seconds pass in one; only the demo uses anything but 1."""
     started_at: float | None = None
     """Unix seconds that `speed` counts from, shared by all processes."""
+
+    @property
+    def signer_path(self) -> Path:
+        """Where the signer listens."""
+        return self.signer_socket or self.data / "signer.sock"
 
     @property
     def tls(self) -> Tls | None:

@@ -8,19 +8,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from manway import cose
-from manway.cose import kid_of
+from manway.cose import is_usable, kid_of
 from manway.errors import ProfileInvalid
 
 __all__ = ["SigningKey", "is_usable", "kid_of", "load_key", "load_or_make_key", "load_public_key", "verify"]
 
 SEED_BYTES = 32
-PUBLIC_KEY_BYTES = 32
-
-_FIELD = 2**255 - 19
-# The y of the points whose order divides 8 (RFC 7748 7, RFC 8032 5.1): under such a key one signature fits many
-# messages. The last two are the points of order 8; the sign of x and values above the field change nothing.
-_ORDER_8_Y = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
-_SMALL_ORDER_Y = frozenset({0, 1, _FIELD - 1, _ORDER_8_Y, _FIELD - _ORDER_8_Y})
 
 
 class SigningKey:
@@ -43,14 +36,6 @@ class SigningKey:
     def sign_raw(self, message: bytes) -> bytes:
         """Return the bare signature, 64 bytes, for what is not COSE: plans, a holder's proof."""
         return self._private.sign(message)
-
-
-def is_usable(public_key: bytes) -> bool:
-    """Return whether a public key may be enrolled: 32 bytes and no point of small order."""
-    if len(public_key) != PUBLIC_KEY_BYTES:
-        return False
-    y = int.from_bytes(public_key, "little") % 2**255
-    return y % _FIELD not in _SMALL_ORDER_Y
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:

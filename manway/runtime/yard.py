@@ -1,10 +1,12 @@
 """The training yard as data: what the demo seeds and the simulator plays, read from `manway/tables/yard.toml`."""
 
 import functools
+from hashlib import sha256
 from importlib.resources import files
 
 import msgspec
 
+from manway.codec_adv import advertisement_key
 from manway.entities import Delegation, Entrance, Equipment, Expert, Instrument, Person, Space, Team, Training
 
 CHANNELS = {"O2": "% vol", "LEL": "% LEL", "H2S": "ppm", "CO": "ppm", "fan_a": "A", "battery_percent": "%"}
@@ -19,6 +21,29 @@ TRAINED_S = 90 * 86_400.0  # the yard's people passed their training this long a
 YEAR_S = 365 * 86_400.0
 
 
+class YardRadio(msgspec.Struct, frozen=True):
+    """What one device of the yard is on the air: all of it follows from its name, for a yard guards nothing real.
+
+    `address` is a static random one (its first two bits are 1: Core Specification Vol 6, Part B, 1.3.2.1).
+    """
+
+    address: str
+    device_id: bytes
+    device_key: bytes
+
+    @property
+    def advertisement_key(self) -> bytes:
+        """The key under which the device broadcasts, which the plan gives the gateway."""
+        return advertisement_key(self.device_key)
+
+    @classmethod
+    def of(cls, device: str) -> "YardRadio":
+        """Return what a device is by its name."""
+        own = sha256(f"manway-yard-radio {device}".encode()).digest()
+        address = bytes([own[0] | 0xC0]) + own[1:6]
+        return cls(address.hex(":").upper(), own[8:16], sha256(f"manway-yard-key {device}".encode()).digest())
+
+
 class YardSite(msgspec.Struct, frozen=True):
     """One site of the yard."""
 
@@ -27,7 +52,7 @@ class YardSite(msgspec.Struct, frozen=True):
 
 
 class YardSpace(msgspec.Struct, frozen=True):
-    """One space and the scene that is played in it."""
+    """One space and the scene that is played in it; `radio`: its devices speak Bluetooth where the simulator has a radio."""
 
     id: str
     site: str
@@ -39,6 +64,7 @@ class YardSpace(msgspec.Struct, frozen=True):
     vertical: bool = True
     position: tuple[float, float] | None = None
     address: str = ""
+    radio: bool = False
 
     @property
     def lock(self) -> str:
@@ -69,8 +95,9 @@ class YardSpace(msgspec.Struct, frozen=True):
             address=self.address,
         )
 
-    def device(self, now: float) -> Instrument:
-        """Return the ledger's record of its instrument, tested today."""
+    def device(self, now: float, *, on_air: bool = False) -> Instrument:
+        """Return the ledger's record of its instrument, tested today; `on_air`: it speaks Bluetooth."""
+        own = YardRadio.of(self.instrument) if on_air else None
         return Instrument(
             self.instrument,
             f"YD4-{self.id}",
@@ -80,6 +107,9 @@ class YardSpace(msgspec.Struct, frozen=True):
             calibration_due=now + DUE_S,
             setpoints=dict(SETPOINTS),
             battery_life_s=BATTERY_LIFE_S,
+            address=own.address if own else "",
+            device_id=own.device_id if own else b"",
+            advertisement_key=own.advertisement_key if own else b"",
         )
 
 
@@ -138,9 +168,10 @@ class YardGear(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Yard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole yard."""
+    """The whole yard; `on_air` names the instrument that speaks Bluetooth in the demo. Its locks do not: they need a bond."""
 
     firm: dict[str, str]
+    on_air: str
     site: list[YardSite]
     space: list[YardSpace]
     person: list[YardPerson]
