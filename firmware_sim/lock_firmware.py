@@ -1,72 +1,61 @@
-"""The firmware of a virtual lock: its messages and steps 10-14 of an opening (`locks.md` §1-2, §6).
+"""The firmware of a virtual lock: what it does with each message of each link (`locks.md` §1-3, §6).
 
-The guard (`lock_guard.py`) decides on steps 1-9; what hands and power cuts do to the lock is in `lock.py`.
+The guard (`lock_guard.py`) decides on steps 1-9, `lock_orders.py` does steps 10-14; what hands and power cuts do to the
+lock is in `lock.py`.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
-import msgspec
+from firmware_sim import lock_log
+from firmware_sim.lock_chip import Parts
+from firmware_sim.lock_guard import Attempt
+from firmware_sim.lock_keys import Key, Slot
+from firmware_sim.lock_memory import BROKER, Accepted, Body, Publish
+from firmware_sim.lock_turns import Turns
+from firmware_sim.lock_update import Updating
+from manway import codec_adv, codec_ble, cose
+from manway.codec_adv import LockAdvertisement
+from manway.codec_ble import Capability, LockInfo
+from manway.entities import Door, LockFlag, LockHello, LogEvent, RefusalReason
 
-from firmware_sim.lock_guard import TICKS_PER_S, Attempt, Guard, slots
-from firmware_sim.lock_log import LockLog
-from firmware_sim.lock_memory import NEVER, Body, Pending, Publish, Ram
-from manway import codec_ble, cose
-from manway.entities import (
-    Bolt,
-    Door,
-    Grant,
-    LockFlag,
-    LockHello,
-    LockResult,
-    LockState,
-    LogEvent,
-    LogRecord,
-    RefusalReason,
-    ResultCode,
-)
-from manway.ids import GrantKind
-
-# How long an accepted grant waits for the button, and how long before it a press still counts (`locks.md` §1.3).
-PRESS_S = 10.0
-# How long a CLOSE_OUT waits for the button, and how long the door must have been closed before the bolt may be thrown
-# (`locks.md` §1.5): a hand still in the gap keeps the contact open.
-ARMED_S = 120.0
-CLOSED_S = 2.0
-HELLO_SPACING_S = 0.5  # at most two a second
-STATE_EVERY_S = 60.0
-BATTERY_FLAG_PERCENT = 20  # (choice)
-BATTERY_OPEN_PERCENT = 10  # below it no PREP or ENTRY, which leaves enough for rescues (choice)
-
-_MOTOR_FAULT, _FLASH_FAULT, _RANDOM_FAULT = 1, 2, 3
-DOOR_FORCED, SHACKLE_CUT = 1, 2  # causes of event 30
-_NO_REF = bytes(16)
-_UINT32 = 0xFFFF_FFFF
+HELLO_SPACING_S = 0.5  # at most two a second, whoever asks
+HELLO_HOLD_S = 5.5  # a gateway that was refused over MQTT asks again after 5 s (`locks.md` §6) (choice)
+LINK_SILENT_S = 30.0  # a connection without a valid message for so long is in somebody's way (`locks.md` §1.4)
+HARDWARE_ID = b"MW-SIM-1"
+_TAMPERED = LockFlag.TAMPER | LockFlag.FORCED | LockFlag.SEAL_BROKEN
 
 
-class Firmware:
+class Firmware(Updating):
     """One lock, powered from the start.
 
     Args:
         public_key: the lock's own Ed25519 key; its id follows from it.
-        issuer_key: public key of the grant issuer.
-        site_key: public key of the site's emergency key.
+        issuer_key: public key of the grant issuer; empty: a lock from the factory, which opens for nobody.
+        site_key: public key of the site's emergency key; empty as above.
         sign: (external data, payload) -> signed message, with the lock's private key.
         verify: (public key, signed bytes, signature) -> whether it is right.
         random_bytes: the hardware's random source.
         flash: the log so far; see `LockLog`.
         now: seconds, as in every method.
-        body: mechanics at the start, for seeded scenes: bolt retracted with session 2 is a permit under way.
+        body: mechanics at the start, for seeded scenes: bolt retracted with session 2 is a permit under way. The keys in it
+            outlive the ones given here.
         auto_press_s: a training yard's lock presses its own button this long after it asks; None waits for a person.
-        firmware: version reported in the hello.
+        firmware: version reported in the hello until another one is installed.
         clock_ahead_s: how far its evidence clock, set at enrolment, is ahead of `now`; None: unknown. A power cut loses it.
+        firmware_key: public key under which images are announced; empty: none is ever taken.
+        secret: 16 bytes printed inside the case; empty: it cannot be enrolled.
+        hardware_id: 8 bytes.
+        log_capacity: records the log's ring holds.
+        advertisement_key: 32 bytes, as an enrolment gives them.
     """
 
     def __init__(
         self,
         *,
         public_key: bytes,
-        issuer_key: bytes,
-        site_key: bytes,
+        issuer_key: bytes = b"",
+        site_key: bytes = b"",
         sign: Callable[[bytes, bytes], bytes],
         verify: Callable[[bytes, bytes, bytes], bool],
         random_bytes: Callable[[int], bytes],
@@ -76,320 +65,161 @@ class Firmware:
         auto_press_s: float | None = None,
         firmware: tuple[int, int, int, int] = (0, 1, 0, 0),
         clock_ahead_s: float | None = None,
+        firmware_key: bytes = b"",
+        secret: bytes = b"",
+        hardware_id: bytes = HARDWARE_ID,
+        log_capacity: int = lock_log.CAPACITY,
+        advertisement_key: bytes = b"",
     ) -> None:
-        self.lock_id = codec_ble.lock_id_of(public_key)
-        self.body = body or Body()
-        self._slots = slots(issuer_key, site_key)
-        self._sign, self._verify, self._random = sign, verify, random_bytes
-        self._flash = flash
-        self._auto_press_s = auto_press_s
-        self._firmware = firmware
-        self._out: list[Publish] = []
-        self._boot = 0
+        parts = Parts(public_key, sign, verify, random_bytes, secret, hardware_id, log_capacity, auto_press_s)
+        super().__init__(parts, body or Body(), flash, firmware)
+        factory = {Slot.ISSUER: issuer_key, Slot.SITE: site_key, Slot.FIRMWARE: firmware_key}
+        if not self.body.keys.held:
+            self.body.keys.held = {slot: Key(key) for slot, key in factory.items() if key}
+        self.body.advertisement_key = advertisement_key or self.body.advertisement_key
         self._power_up(now)
         self._ram.unix_offset = clock_ahead_s
 
     def _power_up(self, now: float) -> None:
-        self.powered = True
-        self._log = LockLog(self.lock_id, self._flash)
-        self._guard = Guard(self.lock_id, self._slots, self._verify, self._allows)
-        self._ram = Ram(booted_at=now, random=self._random(16))
-        last = self._log.last
-        self._boot = max(self._boot, last.boot if last else 0) + 1
-        self._write(LogEvent.BOOT, now)
-        latched, self.body.unlogged = self.body.unlogged, []
-        for event, cause in latched:
-            self._write(event, now, cause=cause)
-        if self.body.bolt is Bolt.LOCKED and self.body.door is Door.OPEN:
-            self._sense(LogEvent.FORCED, now, cause=DOOR_FORCED, flag=LockFlag.FORCED)
-        self._watch_left_open(now)
+        self._hellos = Turns(HELLO_SPACING_S, HELLO_HOLD_S)
+        super()._power_up(now)
 
-    # --- time
+    # --- links
 
-    def next_deadline(self) -> float | None:
-        """Return when `advance` has something to do, None without power."""
-        if not self.powered:
-            return None
-        return min(self._ram.state_at, *(at for at, _ in self._deadlines()))
+    def link_made(self, now: float, *, link: str) -> None:
+        """Note that somebody has connected: from now on the link must say something valid every 30 s."""
+        self._ram.links[link] = now
 
-    def advance(self, now: float) -> list[Publish]:
-        """Run every deadline that has passed and report the state if it changed or 60 s have gone by."""
-        return self._run(lambda _at: None, now)
+    def link_lost(self, now: float, *, link: str = BROKER) -> list[Publish]:
+        """End a connection or the broker session; its challenge ends with it."""
+        return self._run(lambda at: self._forget(link, at), now)
 
-    def _deadlines(self) -> list[tuple[float, Callable[[float], None]]]:
-        pending = self._ram.pending
-        waits = [(pending.press_at, self._pressed), (pending.until, self._give_up)] if pending else []
-        return [*waits, (self._ram.left_open_at, self._report_left_open)]
+    def _forget(self, link: str, now: float) -> None:
+        self._ram.links.pop(link, None)
+        self._guard.forget(link, self._tick(now))
+        self._hellos.leave(link, now)
+        remembered = self._ram.remembered
+        # A broker hands a message out again after a session was cut; over a connection nobody does.
+        if link != BROKER and remembered is not None and remembered.link == link:
+            self._ram.remembered = None
 
-    def _run(self, act: Callable[[float], None], now: float) -> list[Publish]:
-        """Do what was due before `now`, then the act: a press after the tenth second is late whoever wakes us when."""
-        while self.powered:
-            at, due = min(self._deadlines(), key=lambda deadline: deadline[0])
-            if at > now:
-                break
-            due(at)
-        act(now)
-        return self._flush(now)
-
-    def _flush(self, now: float) -> list[Publish]:
-        # The result goes first, the state after it: whoever sees the bolt move has heard why.
-        if not self.powered:
-            return []
-        state = self.state(now)
-        shown = msgspec.structs.replace(state, tick=0)
-        if shown != self._ram.shown or now >= self._ram.state_at:
-            self._ram.shown, self._ram.state_at = shown, now + STATE_EVERY_S
-            self._out.append(Publish("state", codec_ble.encode_state(state)))
-        out, self._out = self._out, []
-        return out
+    def links_to_drop(self, now: float) -> list[str]:
+        """Return the connections that said nothing valid for 30 s; the broker session is never one of them."""
+        return [link for link, heard in self._ram.links.items() if link != BROKER and now - heard >= LINK_SILENT_S]
 
     # --- messages
 
-    def receive(self, name: str, payload: bytes, now: float) -> list[Publish]:
+    def receive(self, name: str, payload: bytes, now: float, *, link: str = BROKER) -> list[Publish]:
         """Take one message of `{root}/down/{name}`; the caller drops retained copies, an unknown name does nothing."""
-        take = {"hello": self._take_hello, "grant": self._take_grant, "logctl": self._take_log_request}.get(name)
+        take = self._TAKES.get(name)
         if take is None or not self.powered:
             return self.advance(now)
-        return self._run(lambda at: take(payload, at), now)
+        return self._run(lambda at: self._take(take, payload, at, link), now)
 
-    def state(self, now: float) -> LockState:
-        """Return what the lock says of itself; it goes on saying it without power, only nobody hears it."""
-        body, ram = self.body, self._ram
-        flags = body.flags
-        flags |= LockFlag.TIME_UNKNOWN if ram.unix_offset is None else LockFlag(0)
-        flags |= LockFlag.BATTERY_LOW if body.battery_percent < BATTERY_FLAG_PERCENT else LockFlag(0)
-        return LockState(
-            bolt=Bolt.JAMMED if ram.jammed else body.bolt,
-            door=body.door,
-            session=codec_ble.ARMED_SESSION if self._armed() else body.session,
-            flags=flags,
-            cause=ram.last_event,
-            battery_percent=body.battery_percent,
-            fault=_MOTOR_FAULT if ram.jammed else ram.fault,
-            log_seq=self._log.last_seq,
-            boot=self._boot,
-            tick=self._tick(now),
-        )
+    def _take(self, take: Callable[["Firmware", bytes, float, str], bool], payload: bytes, now: float, link: str) -> None:
+        self._ram.links.setdefault(link, now)
+        if take(self, payload, now, link):
+            self._ram.links[link] = now
 
-    def _take_hello(self, payload: bytes, now: float) -> None:
-        if payload != codec_ble.HELLO_REQUEST or now - self._ram.hello_at < HELLO_SPACING_S:
-            return
-        challenge = self._random(16)
-        if challenge == self._ram.random:  # a source that repeats itself is dead: no challenge from it is worth anything
-            self._ram.fault = _RANDOM_FAULT
+    def _take_hello(self, payload: bytes, now: float, link: str) -> bool:
+        if payload != codec_ble.HELLO_REQUEST or not self._hellos.take(link, now):
+            return False
+        challenge = self._fresh(now)
+        if challenge is None:
             self._guard.burn()
-            self._write(LogEvent.FAULT, now, cause=_RANDOM_FAULT)
-            return
-        self._ram.random, self._ram.hello_at = challenge, now
-        self._ram.accepted = None  # a new challenge ends the old message's right to its stored answer
-        self._ram.fault = 0 if self._ram.fault == _RANDOM_FAULT else self._ram.fault
-        self._guard.challenge(challenge, self._tick(now))
+            return False
+        remembered = self._ram.remembered
+        if remembered is not None and remembered.link == link:
+            self._ram.remembered = None  # a new challenge ends the old message's right to its stored answer
+        self._guard.challenge(challenge, self._tick(now), link, door_closed=self.body.door is Door.CLOSED)
+        self._confirm_image()
+        self._out.append(Publish("hello", self._hello(challenge, now), link))
+        return True
+
+    def _hello(self, challenge: bytes, now: float) -> bytes:
+        keys = self.body.keys
         hello = LockHello(
             lock_id=self.lock_id,
             challenge=challenge,
             state=self.state(now),
             log_head=self._log.head,
             time=self._unix(now),
-            kids=(self._slots[0].kid, bytes(4)),
-            firmware=self._firmware,
+            kids=(keys.kid(Slot.ISSUER), keys.kid(Slot.NEXT_ISSUER)),
+            firmware=self.firmware,
         )
-        self._out.append(Publish("hello", self._sign(cose.HELLO_AAD, codec_ble.encode_hello(hello))))
+        return self._sign(cose.HELLO_AAD, codec_ble.encode_hello(hello))
 
-    def _take_log_request(self, payload: bytes, _now: float) -> None:
+    def _take_log_request(self, payload: bytes, _now: float, link: str) -> bool:
         messages, answer = self._log.answer(payload)
-        self._out += [Publish("log", message) for message in messages]
-        self._out.append(Publish("logctl", answer))
+        self._out += [Publish("log", message, link) for message in messages]
+        self._out.append(Publish("logctl", answer, link))
+        return not answer.endswith(codec_ble.NOT_SUPPORTED)
 
-    def _take_grant(self, message: bytes, now: float) -> None:
-        if message == self._ram.accepted:  # a QoS 1 duplicate: the same answer, and no act
-            self._out.append(Publish("result", self._ram.stored_result))
-            return
-        attempt = Attempt(message)
+    def _take_grant(self, message: bytes, now: float, link: str) -> bool:
+        remembered = self._ram.remembered
+        if remembered is not None and (message, link) == (remembered.message, remembered.link):
+            self._out.append(Publish("result", remembered.result, link))  # a QoS 1 duplicate: the same answer, and no act
+            return True
+        attempt = Attempt(message, link)
         reason = self._guard.judge(attempt, self._tick(now))
         if reason is not None:
             self._refuse(reason, attempt, now)
-            return
+            return False
+        order = Accepted(attempt.grant, self._guard.slot_of(attempt), link)
         try:
-            self._accept(attempt.grant, message, now)
+            self._accept(order, message, now)
         except Exception:  # noqa: BLE001 - whatever failed, the answer is no and no press may follow
             self._ram.pending = None
-            self._out.append(Publish("result", codec_ble.REFUSED))
-            self._write(LogEvent.FAULT, now, order=attempt.grant)
+            self._out.append(Publish("result", codec_ble.REFUSED, link))
+            self._write(LogEvent.FAULT, now, order=order.grant)
+        return True
 
     def _refuse(self, reason: RefusalReason, attempt: Attempt, now: float) -> None:
         throttled = reason is RefusalReason.THROTTLED
-        self._out.append(Publish("result", codec_ble.THROTTLED if throttled else codec_ble.REFUSED))
-        if throttled and self._ram.throttle_logged:  # a flood must not wash the log away
-            return
-        self._ram.throttle_logged = throttled
-        # Before its signature held, a message's own words have no place in the log.
+        answer = codec_ble.THROTTLED if throttled else codec_ble.REFUSED
+        self._out.append(Publish("result", answer, attempt.link))
+        # A flood must not wash the log away: one record says that it began. What the issuer signed is no part of it, and before
+        # its signature held, a message's own words have no place in the log.
         order = attempt.grant if reason is RefusalReason.PRECONDITION else None
+        if order is None:
+            told, self._ram.flood_logged = self._ram.flood_logged, self._guard.flooded
+            if self._guard.flooded and told:
+                return
+            reason = RefusalReason.THROTTLED if self._guard.flooded else reason
         self._write(LogEvent.REFUSED, now, cause=reason, order=order)
 
-    def _allows(self, order: Grant) -> bool:
-        match order.kind:
-            case GrantKind.PREP | GrantKind.ENTRY:
-                return self.body.battery_percent >= BATTERY_OPEN_PERCENT and not self._ram.jammed
-            case GrantKind.CLOSE_OUT:  # closed ever since the hello: an opening would have burned the challenge
-                return self.body.door is Door.CLOSED and self.body.bolt is Bolt.RETRACTED
-            case GrantKind.EMERGENCY | GrantKind.SET_TIME:
-                return True
-            case GrantKind.ROTATE_KEY:
-                return False
+    _TAKES: ClassVar[dict[str, Callable[["Firmware", bytes, float, str], bool]]] = {
+        "hello": _take_hello,
+        "grant": _take_grant,
+        "logctl": _take_log_request,
+        "enrol": Updating.take_enrolment,
+        "firmware": Updating.take_manifest,
+    }
 
-    # --- steps 10 to 14
+    # --- what it shows without being asked
 
-    def _accept(self, order: Grant, message: bytes, now: float) -> None:
-        self._guard.burn()
-        self._ram.accepted, self._ram.accepted_cti = message, order.cti
-        self._ram.stored_result = codec_ble.REFUSED
-        logged = self._write(LogEvent.ACCEPTED, now, order=order, arg=order.life_s)
-        if not logged and order.kind is not GrantKind.EMERGENCY:
-            self._answer(order, ResultCode.FAULT, now)
-            return
-        if order.kind is not GrantKind.SET_TIME:
-            self._give_up(now)
-        match order.kind:
-            case GrantKind.PREP | GrantKind.ENTRY if now - self._ram.pressed_at > PRESS_S:
-                self._wait(order, PRESS_S, now)
-            case GrantKind.CLOSE_OUT:
-                self._write(LogEvent.ARMED, now, order=order)
-                self._wait(order, ARMED_S, now)
-            case GrantKind.SET_TIME:
-                self._set_time(order, now)
-            case GrantKind.PREP | GrantKind.ENTRY | GrantKind.EMERGENCY:
-                self._open(order, now)
-            case GrantKind.ROTATE_KEY:  # no slot allows it
-                self._answer(order, ResultCode.FAULT, now)
-
-    def _wait(self, order: Grant, wait_s: float, now: float) -> None:
-        press_at = float("inf") if self._auto_press_s is None else now + self._auto_press_s
-        closing = order.kind is GrantKind.CLOSE_OUT
-        if closing:
-            press_at = max(press_at, self.body.door_since + CLOSED_S)
-        self._ram.pending = Pending(order, now + wait_s, press_at)
-        self._answer(order, ResultCode.ARMED if closing else ResultCode.PRESS_WANTED, now)
-
-    def _give_up(self, now: float) -> None:
-        """Drop the grant that waits, if any: nobody pressed, or a later order or the door came between."""
-        pending, self._ram.pending = self._ram.pending, None
-        if pending is None:
-            return
-        closing = pending.grant.kind is GrantKind.CLOSE_OUT
-        self._write(LogEvent.DISARMED if closing else LogEvent.NO_PRESS, now, order=pending.grant)
-        self._answer(pending.grant, ResultCode.NOT_CLOSED if closing else ResultCode.NO_PRESS, now)
-
-    def _pressed(self, now: float) -> None:
-        pending = self._ram.pending
-        self._write(LogEvent.PRESS, now, order=pending.grant if pending else None)
-        if pending is None:
-            self._ram.pressed_at = now
-        elif pending.grant.kind is not GrantKind.CLOSE_OUT:
-            self._ram.pending = None
-            self._open(pending.grant, now)
-        elif now >= self.body.door_since + CLOSED_S:
-            self._ram.pending = None
-            self._close(pending.grant, now)
-
-    def _open(self, order: Grant, now: float) -> None:
-        self._ram.pressed_at = NEVER
-        moves = self.body.bolt is not Bolt.RETRACTED
-        if moves and not self._drive(Bolt.RETRACTED):
-            self._write(LogEvent.JAMMED, now, order=order)
-            self._answer(order, ResultCode.JAMMED, now)
-            return
-        self._hold(order.kind, order.max_open_s, now)
-        if moves:
-            self._write(LogEvent.RETRACTED, now, order=order)
-        self._answer(order, ResultCode.OPENED if moves else ResultCode.SESSION_CHANGED, now)
-
-    def _close(self, order: Grant, now: float) -> None:
-        if not self._drive(Bolt.LOCKED):
-            self._write(LogEvent.JAMMED, now, order=order)
-            self._answer(order, ResultCode.JAMMED, now)
-            return
-        self._hold(0, 0, now)
-        self._write(LogEvent.THROWN, now, order=order)
-        self._answer(order, ResultCode.LOCKED, now)
-
-    def _drive(self, bolt: Bolt) -> bool:
-        """Run the motor, which takes no time here; return whether the bolt went where it should."""
-        self._ram.jammed = self.body.motor_stuck
-        if self._ram.jammed:
-            return False
-        self.body.bolt = bolt  # the only line of the firmware that moves the bolt
-        self.body.flags &= ~(LockFlag.FORCED | LockFlag.INSIDE_RELEASE)
-        return True
-
-    def _hold(self, session: int, max_open_s: int, now: float) -> None:
-        self.body.session, self.body.max_open_s = session, max_open_s
-        self._watch_left_open(now)
-
-    def _set_time(self, order: Grant, now: float) -> None:
-        old = self._unix(now)
-        self._ram.unix_offset = order.time - now
-        moved_s = max(-0x8000, min(old - order.time, 0x7FFF)) if old else 0
-        self._write(LogEvent.TIME_SET, now, order=order, arg=moved_s & 0xFFFF)
-        self._answer(order, ResultCode.TIME_SET, now)
-
-    def _answer(self, order: Grant, code: ResultCode, now: float) -> None:
-        result = LockResult(self.lock_id, order.cti, code, self.state(now), self._log.head)
-        message = self._sign(cose.RESULT_AAD, codec_ble.encode_result(result))
-        if order.cti == self._ram.accepted_cti:
-            self._ram.stored_result = message
-        self._out.append(Publish("result", message))
-
-    def _sense(self, event: LogEvent, now: float, *, cause: int = 0, flag: LockFlag | None = None) -> None:
-        self.body.flags |= flag or LockFlag(0)
-        if self.powered:
-            self._write(event, now, cause=cause)
-        else:
-            self.body.unlogged.append((event, cause))
-
-    # --- small parts
-
-    def _armed(self) -> bool:
-        pending = self._ram.pending
-        return pending is not None and pending.grant.kind is GrantKind.CLOSE_OUT
-
-    def _watch_left_open(self, now: float) -> None:
-        watched = self.body.bolt is Bolt.RETRACTED and self.body.max_open_s
-        self._ram.left_open_at = now + self.body.max_open_s if watched else float("inf")
-        self.body.flags &= ~LockFlag.LEFT_OPEN
-
-    def _report_left_open(self, now: float) -> None:
-        """Say that the opening stands open too long; a lock never shuts it."""
-        self._ram.left_open_at = float("inf")
-        self._sense(LogEvent.LEFT_OPEN, now, flag=LockFlag.LEFT_OPEN)
-
-    def _tick(self, now: float) -> int:
-        return int((now - self._ram.booted_at) * TICKS_PER_S) & _UINT32
-
-    def _unix(self, now: float) -> int:
-        return 0 if self._ram.unix_offset is None else int(now + self._ram.unix_offset) & _UINT32
-
-    def _write(self, event: LogEvent, now: float, *, cause: int = 0, order: Grant | None = None, arg: int = 0) -> bool:
-        """Log one event; return False when the flash did not take it."""
+    def advertisement(self, now: float) -> bytes:
+        """Return the 10 bytes of service data it broadcasts."""
         state = self.state(now)
-        record = LogRecord(
-            seq=state.log_seq + 1,
-            boot=state.boot,
-            tick=state.tick,
-            time=self._unix(now),
-            event=event,
-            cause=cause,
+        said = LockAdvertisement(
             bolt=state.bolt,
             door=state.door,
-            kind=order.kind if order else 0,
+            tampered=bool(state.flags & _TAMPERED),
+            session_open=state.session != 0,
+            enrolment=LockFlag.ENROLMENT in state.flags,
+            session=state.session,
             battery_percent=state.battery_percent,
-            arg=arg,
-            ref=order.cti if order else _NO_REF,
+            log_seq=state.log_seq & 0xFFFF,
         )
-        self._ram.last_event = event
-        try:
-            self._log.append(record)
-        except OSError:
-            self._ram.fault = _FLASH_FAULT
-            return False
-        self._ram.fault = 0 if self._ram.fault == _FLASH_FAULT else self._ram.fault
-        return True
+        return codec_adv.encode_lock_advertisement(said, self.lock_id, self.body.advertisement_key)
+
+    def info(self) -> bytes:
+        """Return what is read from Info: this model has every part fitted."""
+        info = LockInfo(
+            hardware_id=self._parts.hardware_id,
+            firmware=self.firmware,
+            fitted=~Capability(0),
+            log_capacity=self._log.capacity,
+            oldest_seq=self._log.oldest_seq,
+        )
+        return codec_ble.encode_info(info)
