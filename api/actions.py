@@ -7,10 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from api import alarm_desk, briefs, confirmations, desk, schemas, second_signature, store, turns
+from api import alarm_desk, briefs, confirmations, desk, enrolments, key_changes, schemas, second_signature, store, turns
+from api.enrolments import LockEnrolment
 from api.office import Office
 from api.texts import Names, failure_row
 from api.views.brief import report_row
+from api.views.locks import enrolment_row, rotation_row
 from api.views.view import View
 from manway.entities import ExtraPermit, Permit, Person, TestPoint
 from manway.errors import Failure
@@ -165,6 +167,23 @@ def _file(c: Call, b: schemas.NewReport) -> tuple[int, Row]:
     return 201, {"id": report.id, "by": report.by} | report_row(view, report.report)
 
 
+def _enrolment(wanted: LockEnrolment, lang: str, status: int = 200) -> tuple[int, Row]:
+    return status, enrolment_row(wanted, lang)
+
+
+def _propose_lock(c: Call, b: schemas.NewEnrolment) -> tuple[int, Row]:
+    wanted = enrolments.propose(c.db, c.office, c.by, b.space, b.entrance, b.device, address=b.address)
+    return _enrolment(wanted, c.lang, 201)
+
+
+def _present(c: Call, b: schemas.Secret) -> tuple[int, Row]:
+    return _enrolment(enrolments.present(c.db, c.office, c.by, c.target, bytes.fromhex(b.secret), b.passkey), c.lang)
+
+
+def _propose_rotation(c: Call, b: schemas.NewRotation) -> tuple[int, Row]:
+    return 201, rotation_row(c.db, key_changes.propose(c.db, c.office, c.by, b.site, b.role))
+
+
 def _site_of(c: Call) -> str:
     rows = store.events(c.db, lambda t: (t.c.subject == c.target) & (t.c.type == "AlarmRaised"), most=1)
     if not rows:
@@ -223,6 +242,18 @@ ACTIONS = {
     ),
     "POST /api/v1/emergency-openings": Action(
         schemas.LockOnly, lambda c, b: _pending(desk.emergency(c.db, c.office, c.by, b.lock)), emergency=True
+    ),
+    "POST /api/v1/locks/enrolments": Action(schemas.NewEnrolment, _propose_lock),
+    "POST /api/v1/locks/enrolments/{enrolment}/confirm": Action(
+        schemas.Empty, lambda c, _: _enrolment(enrolments.confirm(c.db, c.office, c.by, c.target), c.lang)
+    ),
+    "POST /api/v1/locks/enrolments/{enrolment}/secret": Action(schemas.Secret, _present),
+    "POST /api/v1/locks/enrolments/{enrolment}/withdraw": Action(
+        schemas.Empty, lambda c, _: _enrolment(enrolments.withdraw(c.db, c.office, c.by, c.target), c.lang)
+    ),
+    "POST /api/v1/keys/rotations": Action(schemas.NewRotation, _propose_rotation),
+    "POST /api/v1/keys/rotations/{rotation}/confirm": Action(
+        schemas.Empty, lambda c, _: (200, rotation_row(c.db, key_changes.confirm(c.db, c.office, c.by, c.target)))
     ),
     "POST /api/v1/alarms/{alarm}/acknowledge": Action(schemas.Empty, _acknowledge),
     "POST /api/v1/alarms/{alarm}/reset": Action(schemas.Reset, _reset),

@@ -17,10 +17,12 @@ from api.dialects import RecordsUnavailable
 from api.http import Problem, guarded, language, problem_response
 from api.office import Office
 from api.pages import Pages, add_pages
+from api.public_keys import load_public_keys
 from api.recent_air import RecentAir
 from api.routes import add_actions, add_reads, add_sign_in, allow
-from api.signer import Signer
+from api.signer.client import SignerClient
 from api.store import Records
+from api.texts import text
 from api.watchdog import Watchdog
 from manway.errors import StoreUnavailable
 from manway.runtime import settings as configuration
@@ -51,9 +53,11 @@ def build(office: Office, telemetry: TelemetryStore, sites: list[str]) -> tuple[
 
     @app.get("/readyz", include_in_schema=False)
     def ready() -> Response:
-        """Say whether every site's gateway has been heard, with its picture; until then nothing can be supervised."""
+        """Say whether every gateway's picture is there, without which nothing is supervised, and the signer, who opens."""
         silent = [site for site in sites if site not in office.pictures.state]
-        return PlainTextResponse(f"no gateway yet: {', '.join(silent)}" if silent else "ok", 503 if silent else 200)
+        said = [f"no gateway yet: {', '.join(silent)}"] if silent else []
+        said += [text("en", f"failure.{office.signer_fault}")] if office.signer_fault else []
+        return PlainTextResponse("; ".join(said) or "ok", 503 if said else 200)
 
     @app.get("/api/v1/openapi.json", include_in_schema=False)
     def openapi(request: Request) -> dict[str, object]:
@@ -102,10 +106,12 @@ async def main(settings: configuration.Settings) -> None:
     """Run the api until SIGINT or SIGTERM."""
     clock = SystemClock(speed=settings.speed, start=settings.started_at)
     records = Records(settings.records.get_secret_value() or settings.data / "records.db")
-    signer = Signer(load_key(settings.data / "keys" / "issuer.key"), secrets.token_bytes)
     limits = configuration.limits(settings.profile, settings.site_limits, when=clock.now())
     timings = configuration.timings(yard=settings.yard)
-    office = Office(records, clock, signer, limits, timings, yard=settings.yard)
+    office = Office(records, clock, secrets.token_bytes, limits, timings, yard=settings.yard)
+    office.keys = load_public_keys(settings.data / "keys")
+    office.signer_fault = "signer.silent"  # until it has said who it is
+    office.panel = f"http://{settings.panel_host}:{settings.panel_port}/" if settings.panel_port else ""
     telemetry = open_store(settings, writer=False)
     bus = MqttBus(
         settings.broker,
@@ -116,8 +122,8 @@ async def main(settings: configuration.Settings) -> None:
         tls=Tls(settings.broker_ca, settings.broker_cert, settings.broker_key) if settings.broker_ca else None,
         protocol=settings.protocol,
     )
-    thread = OneThread("records")
-    bridge = Bridge(office, bus, load_key(settings.data / "keys" / "plan.key"), settings.sites, thread)
+    thread, signer = OneThread("records"), SignerClient(settings.signer_path)
+    bridge = Bridge(office, bus, load_key(settings.data / "keys" / "plan.key"), settings.sites, thread, signer)
     app, pages = build(office, telemetry, settings.sites)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -15,19 +15,12 @@ import structlog
 
 from api import desk, store
 from api.dialects import RecordsUnavailable
+from api.issuing import Issuing
 from api.meanings import Meanings
 from api.office import Office
 from api.plans import Plans
-from manway.codec_mqtt import (
-    Acknowledgement,
-    ApiHeartbeat,
-    EventBatch,
-    Heartbeat,
-    SiteState,
-    decode,
-    decode_command,
-    encode,
-)
+from api.signer import Signing
+from manway.codec_mqtt import Acknowledgement, ApiHeartbeat, EventBatch, decode, decode_command, encode
 from manway.entities import Permit, PermitState
 from manway.errors import ActionRefused, DecodeRejected
 from manway.ids import derived_id
@@ -38,7 +31,6 @@ from manway.topics import parse, root
 
 _log = structlog.get_logger("bridge")
 _RESEND_S = 2.0
-_ENGINE_STANDS_S = 5.0  # `trust.md` 7.2
 _BACK_OFF_S = (1.0, 2.0, 4.0, 5.0)  # (choice) people wait in front of a lock: no longer than this once the records are back
 
 Outgoing = tuple[str, bytes, bool, Callable[[], None]]
@@ -51,9 +43,10 @@ def _call(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
 class Bridge:
     """Keeps the records and the gateways in step."""
 
-    def __init__(self, office: Office, bus: Bus, plan_key: SigningKey, sites: list[str], run: Run) -> None:
+    def __init__(self, office: Office, bus: Bus, plan_key: SigningKey, sites: list[str], run: Run, signer: Signing) -> None:
         self._office, self._bus, self._sites, self._run = office, bus, sites, run
         self._plans, self._meanings = Plans(office, plan_key, sites), Meanings(office)
+        self._issuing = Issuing(office, signer, run)
         self._wake = asyncio.Event()
         self._boot = int(office.now())
         self._away, self._failures = False, 0
@@ -69,6 +62,7 @@ class Bridge:
             group.create_task(self._listen())
             group.create_task(self._send())
             group.create_task(self._beat())
+            group.create_task(self._issuing.run())
 
     def _newest(self) -> int:
         with self._office.records.look() as db:
@@ -93,25 +87,14 @@ class Bridge:
             await batch.ack()
 
     async def _take(self, message: Message) -> None:
-        address, pictures, now = parse(message.topic), self._office.pictures, self._office.now()
-        match address.name:
-            case "gw/heartbeat":
-                beat = decode(message.payload, Heartbeat, message.topic)
-                # A pulse without a working engine behind it is none (`trust.md` 7.2).
-                if not beat.down and not message.retained and beat.engine_age_s <= _ENGINE_STANDS_S:
-                    pictures.heard_at[address.site] = now
-            case "gw/state":
-                state = decode(message.payload, SiteState, message.topic)
-                if state.site != address.site:
-                    raise DecodeRejected(message.topic, f"the picture is of {state.site[:32]}")
-                pictures.take(state)  # no sign of life: it may have waited in the broker; the heartbeat never does
-            case "gw/event":
-                batch = decode(message.payload, EventBatch, message.topic)
-                if foreign := {e.site for e in batch.e} - {address.site}:
-                    raise DecodeRejected(message.topic, f"events of {', '.join(sorted(foreign))[:96]}")
-                await self._store(address.site, batch)
-            case _:
-                pass
+        if self._office.pictures.hear(message, self._office.now()):
+            return
+        address = parse(message.topic)
+        if address.name == "gw/event":
+            batch = decode(message.payload, EventBatch, message.topic)
+            if foreign := {e.site for e in batch.e} - {address.site}:
+                raise DecodeRejected(message.topic, f"events of {', '.join(sorted(foreign))[:96]}")
+            await self._store(address.site, batch)
 
     async def _store(self, site: str, batch: EventBatch) -> None:
         """Commit a batch and answer it; while the records are away, only remember that the site must be answered."""
@@ -127,6 +110,7 @@ class Bridge:
         except sa.exc.DataError as error:  # a text that PostgreSQL cannot hold, such as a zero byte in an id
             raise DecodeRejected(f"events of {site}", str(error.orig)[:200]) from error
         self._failures = 0
+        self._issuing.wake()
         await self._bus.publish(f"{root(site)}api/ack", encode(Acknowledgement(batch.jid, seq)), qos=0)
         self._spread()
         self._wake.set()
@@ -223,7 +207,7 @@ class Bridge:
     def _expire(self) -> None:
         """End what time has ended: commands nobody answered, permits past their end with nobody inside."""
         office, now, table = self._office, self._office.now(), store.command
-        late = (table.c.state == "pending") & (table.c.exp < now - _RESEND_S)
+        late = table.c.state.in_(desk.WAITING) & (table.c.exp < now - _RESEND_S)
         with office.records.look() as db:
             ended = self._ended(db, now)
             if not ended and db.execute(sa.select(table.c.id).where(late).limit(1)).scalar() is None:

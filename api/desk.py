@@ -32,7 +32,6 @@ from manway.commands import (
     RecordCheckIn,
     RecordEntry,
     ResetAlarm,
-    WriteGrant,
 )
 from manway.entities import ExtraPermit, GasTest, Instrument, Lock, Permit, PermitState, Person, Signature, Space, TestPoint
 from manway.errors import ActionRefused, Failure
@@ -62,6 +61,8 @@ from manway.permit import HOLDING, PermitSignal, move
 
 COMMAND_LIFE_S = 10.0
 UNLOCK_LIFE_S = 30.0  # to the lock's hello; the grant that follows has its own
+WAITING = ("pending", "greeted")
+"""States of a command that still waits: for its gateway, or, its lock's hello being there, for the signer."""
 _EVENT_OF = {
     PermitSignal.APPROVE: PermitApproved,
     PermitSignal.REJECT: PermitRejected,
@@ -311,7 +312,7 @@ def unlock(
     if failures:
         refuse_grant(db, office, UnlockRequest("", permit.id, space.id, space.site, lock, int(kind), by.id), failures)
         return "", failures
-    return _greet(db, office, UnlockRequest(office.new_id(), permit.id, space.id, space.site, lock, int(kind), by.id)), []
+    return greet(db, office, UnlockRequest(office.new_id(), permit.id, space.id, space.site, lock, int(kind), by.id)), []
 
 
 def emergency(db: sa.Connection, office: Office, by: Person, lock: str) -> str:
@@ -324,7 +325,7 @@ def emergency(db: sa.Connection, office: Office, by: Person, lock: str) -> str:
     authenticated = auth.has_session(db, by.id, office.now())
     if failures := emergency_failures(space, lock=lock, by=by.id, authenticated=authenticated):
         raise ActionRefused(failures)
-    return _greet(db, office, request)
+    return greet(db, office, request)
 
 
 def failing_anyway(db: sa.Connection, office: Office, request: UnlockRequest) -> list[Failure]:
@@ -357,7 +358,8 @@ def refuse_grant(db: sa.Connection, office: Office, request: UnlockRequest, fail
     audit.append(db, now, request.by, "GrantRefused", request.lock, encode(event))
 
 
-def _greet(db: sa.Connection, office: Office, request: UnlockRequest) -> str:
+def greet(db: sa.Connection, office: Office, request: UnlockRequest) -> str:
+    """Keep what is asked of a lock, and ask the lock for its hello; return the id to follow."""
     store.put(db, "UnlockRequest", request.id, request, site=request.site)
     now = office.now()
     send(db, GreetLock(id=request.id, site=request.site, at=now, exp=now + UNLOCK_LIFE_S, by=request.by, lock=request.lock))
@@ -464,21 +466,3 @@ def close(db: sa.Connection, office: Office, by: Person, permit_id: str, items: 
     if unlocked := [e.lock for e in space.entrances if e.lock not in locked]:
         raise refuse("close.not_locked", "close.close_out", "GB 46768-2025 7.1.1", lock=", ".join(unlocked))
     return shift(db, office, permit, PermitSignal.CLOSE, by=by.id, cause=office.new_id())
-
-
-def write_grant(db: sa.Connection, office: Office, request: UnlockRequest, grant: str, message: bytes) -> None:
-    """Queue a signed grant for the lock's link; it lives as long as the lock's challenge."""
-    now = office.now()
-    command = WriteGrant(
-        id=derived_id("WriteGrant", request.id),
-        site=request.site,
-        at=now,
-        exp=now + office.timings.grant_life_s,
-        by=request.by,
-        lock=request.lock,
-        space=request.space,
-        grant=grant,
-        kind=request.kind,
-        message=message.hex(),
-    )
-    send(db, command, root=request.id)

@@ -8,24 +8,26 @@ from typing import get_args
 import sqlalchemy as sa
 
 from api import auth, store
-from api.office import Office, fan_running
+from api.office import Sight, fan_running
 from manway import codec_ble
 from manway.catalogue import CATALOGUE
 from manway.checks import Facts, LiveInstrument, LockFacts, is_photo
 from manway.codec_mqtt import InstrumentNow, SiteState
 from manway.entities import Instrument, Notice, Permit, Person, Reading, Space
 from manway.errors import DecodeRejected
-from manway.events import ENGINE_EVENTS, AlarmEvent, AlarmRaised, AnyEvent
+from manway.events import ENGINE_EVENTS, AlarmEvent, AlarmRaised, AnyEvent, LockGreeted
 from manway.ids import GrantKind, Priority, Status
 from manway.permit import OPEN
 
 # What the gateway says of itself that makes its word on everything else doubtful (`trust.md` §7).
 GATEWAY_FAULTS = frozenset({"UPLINK_LOST", "JOURNAL_FAILING", "ALARM_PATH_FAILED", "CLOCK_UNTRUSTED"})
+CLOCK_OFF_S = 2.0
+"""(choice, `locks.md` §3.3) Beyond it the clock of a lock is set; G19 refuses beyond 5 s."""
 _ENGINE = [kind.__name__ for kind in get_args(ENGINE_EVENTS)]
 
 
 def facts_for(
-    office: Office,
+    office: Sight,
     db: sa.Connection,
     permit: Permit,
     space: Space,
@@ -88,7 +90,7 @@ def _gateway_faults(state: SiteState | None) -> list[str] | None:
     return sorted({a.kind for a in state.alarms if a.kind in GATEWAY_FAULTS and a.holds is not False})
 
 
-def _exposed(office: Office, db: sa.Connection) -> frozenset[str]:
+def _exposed(office: Sight, db: sa.Connection) -> frozenset[str]:
     """Return who has reached a shift's limit lately: whoever has is not let in again before a new shift (`domain.md` 8.2)."""
     since = office.now() - office.timings.new_shift_s
     raised = store.events(db, lambda t: (t.c.type == "AlarmRaised") & (t.c.at >= since), most=100_000)
@@ -123,6 +125,14 @@ def _lock(state: SiteState | None, lock: str, hello: tuple[bytes, float] | None)
     return LockFacts(now.at, now.position, battery, clock_offset_s(*hello) if hello else None)
 
 
+def hello_of(event: LockGreeted) -> bytes:
+    """Return the hello of an event, nothing where its digits are none: as a hello that is then refused."""
+    try:
+        return bytes.fromhex(event.hello)
+    except ValueError:
+        return b""
+
+
 def clock_offset_s(hello: bytes, came_at: float) -> float | None:
     """Return how far a lock's clock is ahead of ours by its hello, None when it does not know the time."""
     try:
@@ -132,17 +142,18 @@ def clock_offset_s(hello: bytes, came_at: float) -> float | None:
     return said.time - came_at if said.time else None
 
 
-def _live(office: Office, now: InstrumentNow, known: Instrument | None) -> LiveInstrument:
+def _live(office: Sight, now: InstrumentNow, known: Instrument | None) -> LiveInstrument:
     slopes = {gas: slope for gas in now.readings if (slope := office.pictures.slope(now.device, gas)) is not None}
     units = {name: r.unit for name, r in now.readings.items()}
+    due = min(known.bump_due, now.runs_out or known.bump_due) if known else 0.0  # by the ledger or by its own word
     return LiveInstrument(
         device=now.device,
         age_s=max(0.0, office.now() - now.at),
         readings={name: Reading(Status(r.status), r.value) for name, r in now.readings.items()},
         units=(known.channels if known else {}) | units,
-        bump_due=known.bump_due if known and not now.poisoned else 0.0,  # what may be poisoned is due now (`domain.md` §7.1)
+        bump_due=0.0 if now.poisoned else due,  # what may be poisoned is due now (`domain.md` §7.1)
         calibration_due=known.calibration_due if known else 0.0,
-        setpoints=known.setpoints if known else {},
+        setpoints=(known.setpoints if known else {}) if now.setpoints is None else now.setpoints,
         battery_life_s=known.battery_life_s if known else 0.0,
         out_of_service=known is None or known.out_of_service,
         worn_by=known.worn_by if known else "",

@@ -1,44 +1,39 @@
 """What an event of a gateway means for permits, grants and commands; done in the transaction that stores the event."""
 
+import msgspec
 import sqlalchemy as sa
 
-from api import audit, desk, store
-from api.facts import facts_for
+from api import audit, desk, enrolments, key_changes, lock_orders, store
+from api.facts import hello_of
 from api.office import Office, UnlockRequest
 from manway.catalogue import CATALOGUE
-from manway.checks import grant_life_s
 from manway.codec_mqtt import encode
-from manway.entities import Lock, PermitState, Person
-from manway.errors import ActionRefused
+from manway.entities import Lock, PermitState
 from manway.events import (
     AlarmRaised,
     AnyEvent,
     CommandRefused,
+    EnrolmentAnswered,
     EvacuationOrdered,
     Event,
     GrantFailed,
-    GrantIssued,
     GrantRefused,
     GrantUsed,
     LockGreeted,
+    LockKeySet,
+    LockTimeSet,
     PersonEntered,
+    PlanApplied,
     PressAwaited,
+    RescueAsked,
     UnlockUnconfirmed,
 )
-from manway.ids import GrantKind, derived_id
+from manway.ids import GrantKind
 from manway.permit import PermitSignal
 
 
-def _raw(digits: str) -> bytes:
-    """Return the bytes behind hex digits, none when there are no digits: the signer then refuses the hello."""
-    try:
-        return bytes.fromhex(digits)
-    except ValueError:
-        return b""
-
-
 class Meanings:
-    """Moves permits, settles commands and lets the signer decide, as the events say."""
+    """Moves permits, settles commands and keeps hellos for the signer, as the events say."""
 
     def __init__(self, office: Office) -> None:
         self._office = office
@@ -47,7 +42,8 @@ class Meanings:
         """Do, in the transaction that stores an event, what follows from it."""
         match event:
             case LockGreeted():
-                self._sign(db, event)
+                self._greeted(db, event)
+                enrolments.heard(db, self._office, event)
             case GrantUsed():
                 used = store.grant.c.id == event.grant
                 db.execute(store.grant.update().where(used).values(used_at=event.at))
@@ -55,6 +51,12 @@ class Meanings:
                 audit.append(db, event.at, "lock", "GrantUsed", event.lock, encode(event))
                 if event.kind == GrantKind.ENTRY:
                     self._shift(db, event.space, PermitSignal.START, {PermitState.READY}, event)
+            case RescueAsked():
+                audit.append(db, event.at, event.by, "RescueAsked", event.lock, encode(event))
+            case LockTimeSet() | LockKeySet():
+                audit.append(db, event.at, "lock", type(event).__name__, event.lock, encode(event))
+            case EnrolmentAnswered() | PlanApplied() | CommandRefused():
+                enrolments.heard(db, self._office, event)
             case PersonEntered():
                 self._shift(db, event.space, PermitSignal.START, {PermitState.READY}, event)
             case EvacuationOrdered():
@@ -81,49 +83,28 @@ class Meanings:
         row = db.execute(sa.select(table.c.root).where(table.c.id == event.cause)).scalar()
         if row is None:
             return
-        related = (table.c.root == row) & table.c.state.in_(("pending", "answered"))
-        db.execute(table.update().where(related).values(state=state, result=result))
+        related = (table.c.root == row) & table.c.state.in_((*desk.WAITING, "answered"))
+        request = store.get(db, UnlockRequest, row)
+        if db.execute(table.update().where(related).values(state=state, result=result)).rowcount and request is not None:
+            self._follow(db, request, event)
 
-    def _sign(self, db: sa.Connection, event: LockGreeted) -> None:
-        """Let the signer decide on an unlock whose hello has come; its refusal is an event with all failures."""
-        office, request = self._office, store.get(db, UnlockRequest, event.cause)
-        lock = store.get(db, Lock, event.lock)
-        pending = (
-            (store.command.c.id == event.cause) & (store.command.c.state == "pending") & (store.command.c.exp >= office.now())
-        )
-        waits = db.execute(sa.select(store.command.c.id).where(pending)).scalar() is not None
-        if request is None or lock is None or not waits:
+    def _follow(self, db: sa.Connection, request: UnlockRequest, event: AnyEvent) -> None:
+        """Do what an opening or an order that has come to its end leaves to be done at the lock."""
+        if isinstance(event, LockKeySet):
+            key_changes.done(db, request.rotation, request.lock)
+        kind = GrantKind(request.kind)
+        if kind in lock_orders.ABOUT_OPENING:
+            lock_orders.after_opening(db, self._office, request)
+        if kind is not GrantKind.ROTATE_KEY or isinstance(event, LockKeySet):  # one that was refused waits
+            key_changes.go_on(db, self._office, request)
+
+    def _greeted(self, db: sa.Connection, event: LockGreeted) -> None:
+        """Keep the hello that an opening or an order waits for; `api.issuing` takes it to the signer."""
+        request = store.get(db, UnlockRequest, event.cause)
+        if request is None or request.lock != event.lock or store.get(db, Lock, event.lock) is None:
             return
-        kind, by = GrantKind(request.kind), store.get(db, Person, request.by)
-        facts = None
-        if kind is not GrantKind.EMERGENCY:
-            permit, space = desk.permit_of(db, request.permit), desk.space_of(db, request.space)
-            hello = (_raw(event.hello), event.at)
-            facts = facts_for(office, db, permit, space, lock=request.lock, kind=kind, by=request.by, hello=hello)
-        try:
-            life = grant_life_s(facts, office.timings.grant_life_s)
-            cti, message = office.signer.sign(facts, kind, by.number if by else 0, lock, _raw(event.hello), life)
-        except ActionRefused as error:
-            desk.refuse_grant(db, office, request, error.failures)
-            db.execute(store.command.update().where(pending).values(state="refused", result="CHECKS"))
-            return
-        now = office.now()
-        issued = GrantIssued(
-            id=derived_id("GrantIssued", request.id),
-            at=now,
-            site=request.site,
-            cause=request.id,
-            lock=request.lock,
-            permit=request.permit,
-            grant=cti,
-            kind=request.kind,
-            holder=request.by,
-            failures=desk.failing_anyway(db, office, request) if kind is GrantKind.EMERGENCY else [],
-        )
-        store.add_event(db, issued)
-        audit.append(db, now, request.by, "GrantIssued", request.lock, encode(issued))
-        row = {"id": cti, "permit": request.permit, "lock": request.lock, "kind": request.kind, "holder": request.by}
-        db.execute(store.grant.insert().values(row | {"issued_at": now, "used_at": None}))
-        # Answered, not done: no second hello may take the place of the challenge this grant answers, and how it ends is open.
-        db.execute(store.command.update().where(pending).values(state="answered"))
-        desk.write_grant(db, office, request, cti, message)
+        command = store.command
+        waits = (command.c.id == event.cause) & (command.c.state == "pending") & (command.c.exp >= self._office.now())
+        if db.execute(command.update().where(waits).values(state="greeted")).rowcount:
+            answered = msgspec.structs.replace(request, hello=hello_of(event), greeted_at=event.at)
+            store.put(db, "UnlockRequest", request.id, answered, site=request.site)

@@ -1,87 +1,57 @@
 """What every part of the api shares: records, rules, the newest pictures of the sites, and how to wake the bridge."""
 
 import asyncio
-from collections import defaultdict, deque
 from collections.abc import Callable
 
 import msgspec
 
 from api import store
+from api.pictures import Pictures
+from api.public_keys import PublicKeys
 from api.recent_air import RecentAir
-from api.signer import Signer
 from manway.air import FAN_RUNNING_A
-from manway.codec_mqtt import InstrumentNow, SiteState
 from manway.entities import Space
 from manway.limits import LimitProfile, Timings
 from manway.runtime import settings
 from manway.runtime.ports import Clock
 
-TREND_POINTS = 10  # pictures, about as many seconds
-SLOPE_S = 10.0  # `domain.md` 7.2
 
+class Sight:
+    """What the checks are judged by beside the records: the time, the rules, and how things stand. The signer has its own."""
 
-class Pictures:
-    """The newest picture of every site and when it came; in memory, because the broker keeps it retained."""
+    def __init__(self, clock: Clock, limits: LimitProfile, timings: Timings) -> None:
+        self.clock, self.limits, self.timings = clock, limits, timings
+        self.pictures = Pictures()
 
-    def __init__(self) -> None:
-        self.state: dict[str, SiteState] = {}
-        self.heard_at: dict[str, float] = {}
-        self._earlier: dict[tuple[str, str], deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=TREND_POINTS))
-
-    def take(self, state: SiteState) -> None:
-        """Take a site's newest picture, and remember its values for the trend."""
-        self.state[state.site] = state
-        for i in state.instruments:
-            for gas, reading in i.readings.items():
-                if reading.judged is not None:
-                    self._earlier[i.device, gas].append((i.at, reading.judged))
-
-    def trend(self, device: str, gas: str, step: float) -> str:
-        """Return up, down or flat: how a channel moved over the last pictures, by at least `step` in the limit's unit."""
-        points = self._earlier.get((device, gas))
-        change = points[-1][1] - points[0][1] if points else 0.0
-        return "up" if change >= step else "down" if change <= -step else "flat"
-
-    def slope(self, device: str, gas: str) -> float | None:
-        """Return how fast a channel moves, by least squares over its last ten seconds, in the limit's unit per second.
-
-        None when there is not enough to tell: fewer than five seconds of it.
-        """
-        points = self._earlier.get((device, gas), ())
-        newest = max((at for at, _ in points), default=0.0)
-        recent = sorted({(at, value) for at, value in points if newest - at <= SLOPE_S})
-        if not recent or newest - recent[0][0] < SLOPE_S / 2:
-            return None
-        mean_at, mean = (sum(p[i] for p in recent) / len(recent) for i in (0, 1))
-        spread = sum((at - mean_at) ** 2 for at, _ in recent)
-        return sum((at - mean_at) * (value - mean) for at, value in recent) / spread
-
-    def age_s(self, site: str, now: float) -> float | None:
-        """Return the seconds since the site's gateway was last heard, None before the first time."""
-        heard = self.heard_at.get(site)
-        return None if heard is None else max(0.0, now - heard)
-
-    def instruments_of(self, space: Space) -> list[InstrumentNow]:
-        """Return the instruments that work in a space."""
-        state = self.state.get(space.site)
-        return [i for i in state.instruments if i.space == space.id] if state else []
+    def now(self) -> float:
+        """Return the present, Unix seconds."""
+        return self.clock.now()
 
     def inside(self, space: Space) -> int | None:
-        """Return how many are inside, None when unknown, which counts as occupied."""
-        state = self.state.get(space.site)
-        now = next((s for s in state.spaces if s.space == space.id), None) if state else None
-        return len(now.inside) if now is not None and now.known else None
+        """Return how many are inside, None when unknown or when its gateway is silent: what it last said is no count."""
+        age = self.pictures.age_s(space.site, self.now())
+        return None if age is None or age > self.timings.live_reading_s else self.pictures.inside(space)
 
 
-class Office:
-    """The composition the routes and the bridge work on; built once, in `api.app`."""
+class Office(Sight):
+    """The composition the routes and the bridge work on; built once, in `api.app`. It holds no key that opens a lock."""
 
     def __init__(
-        self, records: store.Records, clock: Clock, signer: Signer, limits: LimitProfile, timings: Timings, *, yard: bool
+        self,
+        records: store.Records,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+        limits: LimitProfile,
+        timings: Timings,
+        *,
+        yard: bool,
     ) -> None:
-        self.records, self.clock, self.signer = records, clock, signer
-        self.limits, self.timings, self.yard = limits, timings, yard
-        self.pictures = Pictures()
+        super().__init__(clock, limits, timings)
+        self.records, self.random_bytes, self.yard = records, random_bytes, yard
+        self.signer_fault = ""  # why no grant can be signed now, as a key of the texts; "" while the signer answers
+        self.panel = ""  # address of the gateway's own emergency page, where the settings name one
+        self.keys = PublicKeys()
+        self.enrolment_secrets: dict[str, bytes] = {}  # what was typed at an open lock, by enrolment: never stored
         self.hazards = settings.hazards()
         self.air: RecentAir | None = None  # the telemetry store's last minutes, where one is attached
         self.seq = 0
@@ -96,34 +66,25 @@ class Office:
         """Tell bridge and streams that the records have moved on."""
         self._wake()
 
-    def now(self) -> float:
-        """Return the present, Unix seconds."""
-        return self.clock.now()
-
-    def inside(self, space: Space) -> int | None:
-        """Return how many are inside, None when unknown or when its gateway is silent: what it last said is no count."""
-        age = self.pictures.age_s(space.site, self.now())
-        return None if age is None or age > self.timings.live_reading_s else self.pictures.inside(space)
-
     def new_id(self) -> str:
         """Return a UUIDv7 as text: the api's own rows sort by when they were made."""
         stamp = int(self.now() * 1000) << 80
-        value = stamp | 0x7 << 76 | int.from_bytes(self._random(10), "big") & ~(0xF << 76 | 0x3 << 62) | 0x2 << 62
+        value = stamp | 0x7 << 76 | int.from_bytes(self.random_bytes(10), "big") & ~(0xF << 76 | 0x3 << 62) | 0x2 << 62
         text = f"{value:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
-    def _random(self, n: int) -> bytes:
-        return self.signer.random_bytes(n)
 
-
-def fan_running(office: Office, space: Space) -> bool | None:
+def fan_running(office: Sight, space: Space) -> bool | None:
     """Return whether the fan's current proves that air is moving; None when no instrument tells."""
     currents = [r.value for i in office.pictures.instruments_of(space) if not i.lost and (r := i.readings.get("fan_a"))]
     return any(c is not None and c >= FAN_RUNNING_A for c in currents) if currents else None
 
 
 class UnlockRequest(msgspec.Struct, frozen=True):
-    """An unlock on its way: what was asked, kept until the lock's hello comes and the signer decides."""
+    """An unlock, or an order to a lock, on its way: what was asked, kept until the lock's hello comes and the signer decides.
+
+    `hello` is what the lock said, `greeted_at` when its gateway had it (Unix seconds), `rotation` whose key it is given.
+    """
 
     id: str
     permit: str
@@ -132,3 +93,6 @@ class UnlockRequest(msgspec.Struct, frozen=True):
     lock: str
     kind: int
     by: str
+    hello: bytes = b""
+    greeted_at: float = 0.0
+    rotation: str = ""

@@ -33,6 +33,7 @@ from api.views.approvals import approvals
 from api.views.attendant import attendant
 from api.views.brief import brief_text
 from api.views.emergency import emergency_page
+from api.views.enrolments import enrolment_page
 from api.views.space import space_page
 from api.views.view import Row, View
 from api.views.wall import wall
@@ -41,7 +42,7 @@ from manway.entities import Person
 from manway.runtime.telemetry import TelemetryStore
 
 _HOMES = (("manager", "/wall"), ("approver", "/approvals"), ("attendant", "/attendant"), ("worker", "/worker"))
-_NAV = ("worker", "attendant", "approvals", "wall")
+_NAV = ("worker", "attendant", "approvals", "wall", "locks")
 _VIEWS = {
     "worker": "/worker",
     "approvals": "/approvals",
@@ -50,6 +51,7 @@ _VIEWS = {
     "alarm": "/alarms/{alarm}",
     "emergency": "/alarms/{alarm}/emergency",
     "space": "/spaces/{space}",
+    "locks": "/locks/enrolments",
 }
 _POSITION = re.compile(r"[0-9]{1,18}")
 _TICK_S = 1.0
@@ -91,6 +93,8 @@ class Pages:
                 return approvals(view)
             case "worker":
                 return worker(view)
+            case "locks":
+                return enrolment_page(view)
             case "attendant":
                 return attendant(view, args.get("permit", ""))
             case "alarm":
@@ -125,7 +129,7 @@ class Pages:
             "lang": lang,
             "t": lambda key, **params: text(lang, key, **params),
             "static": lambda name: f"/static/{name}",
-            "texts": {k: v for k, v in catalogue(lang).items() if k.startswith("ui.js.")},
+            "texts": self._texts(lang),
             "languages": list(LANGUAGES),
             "yard": self.office.yard,
             "yard_note": text(lang, "ui.yard_note", **_yard(self.office)),
@@ -143,6 +147,13 @@ class Pages:
         }
         return HTMLResponse(self._jinja.get_template(template).render(base | context))
 
+    def _texts(self, lang: str) -> dict[str, str]:
+        """Return the texts that a page's script says, with where a rescue goes when the page itself cannot open."""
+        texts = {k: v for k, v in catalogue(lang).items() if k.startswith("ui.js.")}
+        if panel := self.office.panel:
+            texts["ui.js.rescue"] = text(lang, "ui.rescue.at", panel=panel)
+        return texts
+
     def page(self, request: Request, name: str, args: dict[str, str]) -> Response:
         """Return a page of a signed-in person with a right to it, or the way to the login."""
         person = person_of(request, self.office)
@@ -156,9 +167,9 @@ class Pages:
         role = person.roles[0]
         me = {"id": person.id, "name": person.name.get(lang, person.id), "role": role, "role_text": text(lang, f"role.{role}")}
         nav = [
-            {"href": f"/{n}", "text": text(lang, f"ui.nav.{n}"), "current": n == name}
+            {"href": _VIEWS[n], "text": text(lang, f"ui.nav.{n}"), "current": n == name}
             for n in _NAV
-            if RIGHTS[f"GET /{n}"].allows(person)
+            if RIGHTS[f"GET {_VIEWS[n]}"].allows(person)
         ]
         shown = me | {"home": home_of(person)}
         return self.render(request, f"{name}.html", me=shown, nav=nav, view=name, args=args, seq=seq, banner=banner, data=data)

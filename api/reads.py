@@ -8,16 +8,19 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from api import briefs, desk, emergency, frame_ledger, second_signature, store
+from api import briefs, desk, emergency, enrolments, frame_ledger, second_signature, store
+from api.enrolments import LockEnrolment
 from api.http import Problem
 from api.office import Office
 from api.rights import RIGHTS
+from api.rotations import KeyRotation
 from api.texts import Names, failure_row, reason_text, text
 from api.views.alarm import alarm_groups
 from api.views.brief import report_row
 from api.views.gas import gas_rows, shown_unit
 from api.views.inside import space_facts
 from api.views.items import check_list
+from api.views.locks import enrolment_row, rotation_row
 from api.views.permit import preparation
 from api.views.view import Row, View
 from api.views.wall import wall
@@ -199,6 +202,19 @@ def _command(look: Look) -> Row:
     return command_row(look.db, look.args["command"], look.by, look.lang, look.view.name)
 
 
+def _enrolments(look: Look) -> Row:
+    found = sorted(store.every(look.db, LockEnrolment), key=lambda e: e.proposed_at)
+    return _items([enrolment_row(one, look.lang) for one in found])
+
+
+def _enrolment(look: Look) -> Row:
+    return enrolment_row(enrolments.of(look.db, look.args["enrolment"]), look.lang)
+
+
+def _rotations(look: Look) -> Row:
+    return _items([rotation_row(look.db, one) for one in store.every(look.db, KeyRotation)])
+
+
 READS: dict[str, Callable[[Look], Row]] = {
     "GET /api/v1/me": _me,
     "GET /api/v1/commands/{command}": _command,
@@ -211,6 +227,9 @@ READS: dict[str, Callable[[Look], Row]] = {
     "GET /api/v1/alarms": _alarms,
     "GET /api/v1/alarms/{alarm}/emergency": _emergency,
     "GET /api/v1/alarms/{alarm}/brief": _brief,
+    "GET /api/v1/locks/enrolments": _enrolments,
+    "GET /api/v1/locks/enrolments/{enrolment}": _enrolment,
+    "GET /api/v1/keys/rotations": _rotations,
     "GET /api/v1/permits": _permits,
     "GET /api/v1/permits/{permit}": _permit,
     "GET /api/v1/permits/{permit}/ledger": _job_ledger,
@@ -258,7 +277,8 @@ def command_row(db: sa.Connection, command: str, person: Person, lang: str, name
     if row is None or row.by != person.id:
         raise Problem(404, "not_found")
     related = db.execute(sa.select(store.command.c.state).where(store.command.c.root == row.root)).scalars().all()
-    state = next((s for s in ("refused", "timed_out", "pending") if s in related), "done")
+    shown = {"pending" if state in desk.WAITING else state for state in related}
+    state = next((s for s in ("refused", "timed_out", "pending") if s in shown), "done")
     failures: list[Failure] = []
     for _, event in store.events(db, lambda c: (c.c.cause == command) & (c.c.type == "GrantRefused")):
         if isinstance(event, GrantRefused):

@@ -4,7 +4,9 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 import sqlalchemy as sa
 
@@ -14,6 +16,32 @@ from api.last_known import LastKnown
 
 _TOUCHED = "sites whose plan may have changed"
 _QUEUE_S = 10.0  # (choice) twice what one writer may have to wait for its lock in the database
+
+
+class Reading(Protocol):
+    """Whatever the records can be read from."""
+
+    def look(self) -> AbstractContextManager[sa.Connection]:
+        """Open a consistent read. Raises RecordsUnavailable."""
+        ...
+
+
+class ReadOnlyRecords:
+    """The records for a process that may not change them: the signer. Nothing is brought up to date, nothing can be written."""
+
+    def __init__(self, place: Path | str) -> None:
+        """Name the database; it is opened by the first who looks. Raises RecordsUnusable for an address that is none."""
+        self._read = dialects.readers(dialects.address(place))
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[sa.Connection]:
+        """Open a consistent read. Raises RecordsUnavailable."""
+        with _answering(), self._read.connect() as db:
+            yield db
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._read.dispose()
 
 
 class Records:

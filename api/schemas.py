@@ -211,3 +211,29 @@ class Shelving(_Body):
             msg = "say minutes or until, one of the two"
             raise ValueError(msg)
         return self
+
+
+Device = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]  # it becomes part of topics
+
+
+class NewEnrolment(_Body):
+    """Which lock shall bar which entrance; `address` where it is reached over Bluetooth."""
+
+    space: Id
+    entrance: Id
+    device: Device
+    address: Annotated[str, Field(pattern=r"^(|([0-9A-F]{2}:){5}[0-9A-F]{2})$")] = ""
+
+
+class Secret(_Body):
+    """What is printed inside a lock's case: the secret, 32 hexadecimal digits; `passkey` of one with a Bluetooth address."""
+
+    secret: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{32}$")]
+    passkey: Annotated[str, Field(pattern=r"^([0-9]{6})?$")] = ""
+
+
+class NewRotation(_Body):
+    """Whose key shall be replaced in the locks of which site."""
+
+    site: Id
+    role: Literal["issuer", "emergency"]

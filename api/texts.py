@@ -1,16 +1,23 @@
 """Texts in the reader's language from the one catalogue: codes and parameters come in, sentences go out."""
 
-import functools
-import string
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.resources import files
-
-import msgspec
 
 from manway.errors import Failure
+from manway.runtime.texts import LANGUAGES, catalogue, choose, hour_and_minute, text
 
-LANGUAGES = {"zh-CN": "zh_CN", "en": "en"}
+__all__ = [
+    "LANGUAGES",
+    "Names",
+    "catalogue",
+    "choose",
+    "day_and_minute",
+    "failure_row",
+    "hour_and_minute",
+    "item_text",
+    "reason_text",
+    "text",
+]
 
 _TIMES = frozenset({"start", "end", "time"})
 _WORDS = {"state": "permit_state", "signal": "permit_signal", "alarm": "alarm", "items": "ui.close", "kind": "work_kind"}
@@ -18,38 +25,10 @@ _PEOPLE = ("person", "by")
 Names = Callable[[str], str]
 
 
-@functools.cache
-def catalogue(lang: str) -> dict[str, str]:
-    """Return all texts of a language."""
-    return msgspec.json.decode((files("manway") / "locales" / f"{LANGUAGES[lang]}.json").read_bytes(), type=dict[str, str])
-
-
-class _Kept(dict[str, object]):
-    def __missing__(self, key: str) -> str:
-        return "{" + key + "}"
-
-
-def text(lang: str, key: str, /, **params: object) -> str:
-    """Return one text with its parameters; an unknown key shows itself, so that it is found and never hides a fact."""
-    return string.Formatter().vformat(catalogue(lang).get(key, key), (), _Kept(params))
-
-
 def reason_text(lang: str, code: str) -> str:
     """Return why a command was refused, by the engine or by the lock, in words."""
     keys = (f"{kind}.{code}" for kind in ("reason", "refusal"))
     return next((catalogue(lang)[key] for key in keys if key in catalogue(lang)), code)
-
-
-def choose(accept: str, wanted: str | None) -> str:
-    """Return the language a person chose, else the browser's, else Chinese."""
-    if wanted in LANGUAGES:
-        return wanted
-    return "en" if accept.strip().lower().startswith("en") else "zh-CN"
-
-
-def hour_and_minute(at: float) -> str:
-    """Return Unix seconds as a clock on this host's wall shows them."""
-    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M")
 
 
 def day_and_minute(at: float) -> str:

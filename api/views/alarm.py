@@ -14,7 +14,7 @@ from api.views.view import QUIET, UNACKED, Row, View
 from manway.alarm import ON, AlarmState
 from manway.catalogue import CATALOGUE
 from manway.codec_mqtt import AlarmNow
-from manway.events import AnyEvent
+from manway.events import AnyEvent, RescueAsked
 from manway.ids import Priority
 
 
@@ -60,7 +60,7 @@ def alarm_row(v: View, site: str, a: AlarmNow) -> Row:
         "space": v.place(site, a.space),
         "space_id": a.space or None,
         "site": v.site_name(site),
-        "what": _what(v, a),
+        "what": what(v, a),
         "inside": "—" if space is None else "?" if count is None else str(count),
         "since": a.since,
         "state": a.state,
@@ -102,17 +102,30 @@ def alarm_groups(v: View) -> tuple[list[Row], list[Row]]:
 
 
 def _where_and_what(v: View, site: str, a: AlarmNow) -> str:
-    return f"{v.place(site, a.space)} · {_what(v, a)}"
+    return f"{v.place(site, a.space)} · {what(v, a)}"
 
 
-def _what(v: View, a: AlarmNow) -> str:
-    what = v.t(f"alarm.{a.kind}")
+def what(v: View, a: AlarmNow) -> str:
+    """Return an alarm in a few words: its number and limit; of an opening for rescue who asked, and whether with the code."""
+    kind = v.t(f"alarm.{a.kind}")
+    if a.kind == "EMERGENCY_OPEN":
+        return kind + _asked(v, a)
     if a.value is None or a.limit is None:
-        return what
+        return kind
     gas = a.object.split("/")[-1]
     digits = decimals(v.office.limits.of(gas))
     sign = "<" if a.value < a.limit and gas == "O2" else ">" if a.value >= a.limit else "/"  # rising: not yet there
-    return f"{what} · {gas} {a.value:.{digits}f} {shown_unit(a.unit)} {sign} {a.limit:g}"
+    return f"{kind} · {gas} {a.value:.{digits}f} {shown_unit(a.unit)} {sign} {a.limit:g}"
+
+
+def _asked(v: View, a: AlarmNow) -> str:
+    """Return what is known of the rescues asked for at the gateway's own page; nothing where the opening came otherwise."""
+    rows = store.events(v.db, lambda c: (c.c.type == "RescueAsked") & (c.c.subject == a.object) & (c.c.at >= a.since))
+    asked = [e for _, e in rows if isinstance(e, RescueAsked)]
+    if not asked:
+        return ""
+    coded = v.t("panel.with_code" if all(e.coded for e in asked) else "panel.without_code")
+    return f" · {v.t('ui.alarm.asked', by=asked[-1].by, coded=coded)}"
 
 
 def alarm(v: View, alarm_id: str) -> Row | None:

@@ -7,6 +7,7 @@ from api.texts import failure_row
 from api.views.gas import gas_rows
 from api.views.inside import leave_by, overlay, people, recount
 from api.views.items import check_list
+from api.views.no_opening import no_opening
 from api.views.permit import permit_head, permit_steps, preparation
 from api.views.turns import offers, turning
 from api.views.view import Row, View, battery
@@ -45,6 +46,7 @@ def _attended(v: View, p: Permit) -> Row:
             "end": p.end,
             "leave_by": leave_by(v, space),
             "overlay": over if refused is None else None,
+            "no_opening": no_opening(v, space),
             "recount": recount(v, space, p),
             "gases": gas_rows(v, space),
             "at": instrument.at if instrument and instrument.at else None,
@@ -124,14 +126,18 @@ def _can(v: View, p: Permit) -> dict[str, Row]:
     empty, mine = v.office.inside(space) == 0, v.person.id == p.attendant
     airing = p.state in (PermitState.APPROVED, PermitState.SUSPENDED)
     testable = airing or p.state is PermitState.READY
-    locked = all(x.position == "locked" for x in v.locks(space))
+    closed = no_opening(v, space) is not None
+    locked = all(x.position == "locked" for x in v.reported_locks(space))
 
     def row(*, ok: bool, why: str) -> Row:
         return {"ok": ok, "why": "" if ok else v.t(why)}
 
     return {
-        "unlock_prep": row(ok=airing, why="ui.can.prep"),
-        "unlock_entry": row(ok=p.state in (PermitState.READY, PermitState.ACTIVE), why="ui.can.entry"),
+        "unlock_prep": row(ok=airing and not closed, why="ui.no_opening" if closed else "ui.can.prep"),
+        "unlock_entry": row(
+            ok=p.state in (PermitState.READY, PermitState.ACTIVE) and not closed,
+            why="ui.no_opening" if closed else "ui.can.entry",
+        ),
         "ventilate": row(ok=airing, why="ui.can.ventilate"),
         "test": row(ok=testable and p.ventilated_at is not None, why="ui.can.test"),
         "enter": row(ok=p.state is PermitState.ACTIVE and mine, why="ui.can.enter" if mine else "failure.attendant.not_you"),

@@ -11,7 +11,7 @@ from manway.catalogue import CATALOGUE
 from manway.codec_ble import BATTERY_UNKNOWN
 from manway.codec_mqtt import AlarmNow, InstrumentNow, LockNow, SiteState, SpaceNow
 from manway.entities import Person, SiteEntry, Space
-from manway.events import AnyEvent, PersonStateChanged
+from manway.events import AnyEvent, PersonStateChanged, RescueAsked
 from manway.ids import GrantKind, Priority
 
 Row = dict[str, object]
@@ -74,6 +74,8 @@ class View:
         if isinstance(fields.get("item"), str):
             item, _, subject = str(fields["item"]).partition(":")
             fields["item"] = item_text(self.lang, item, subject, self.name)
+        if isinstance(event, RescueAsked):
+            fields["coded"] = self.t("panel.with_code" if event.coded else "panel.without_code")
         if reason := str(fields.get("reason", "")):
             fields["reason"] = reason_text(self.lang, reason)
         return self.t(f"event.{type(event).__name__}", **fields)
@@ -98,7 +100,13 @@ class View:
     # ---- devices
 
     def locks(self, space: Space) -> list[LockNow]:
-        """Return the reported locks of a space."""
+        """Return the locks of a space; where one stands that is silent for too long nobody knows."""
+        silent = {a.object for a in self.alarms_of(space) if a.kind == "LOCK_OFFLINE" and a.holds}
+        here = self.reported_locks(space)
+        return [msgspec.structs.replace(x, position="unknown") if x.device in silent else x for x in here]
+
+    def reported_locks(self, space: Space) -> list[LockNow]:
+        """Return the locks of a space as they reported last, however long ago: what the hand-back is judged by."""
         state = self.states.get(space.site)
         return [x for x in state.locks if x.space == space.id] if state else []
 

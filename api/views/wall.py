@@ -3,6 +3,7 @@
 from api import store
 from api.views.alarm import alarm_groups, counts
 from api.views.gas import gas_rows
+from api.views.reviews import reviews
 from api.views.view import QUIET, Row, View
 from manway.entities import Permit, Space
 from manway.permit import HOLDING, OPEN
@@ -19,6 +20,7 @@ def wall(v: View) -> Row:
         "jobs": sum(1 for p in permits if p.state in OPEN),
         "alarms": alarms,
         "quiet": quiet,
+        "reviews": reviews(v),
         "sites": [{"id": s, "name": v.site_name(s)} for s in sorted({s.site for s in v.spaces.values()})],
         "tiles": tiles,
     }

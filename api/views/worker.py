@@ -4,6 +4,7 @@ from api import store
 from api.texts import hour_and_minute
 from api.views.inside import heard, leave_by, overlay
 from api.views.items import check_list
+from api.views.no_opening import no_opening
 from api.views.permit import permit_head, permit_steps
 from api.views.turns import offers, turning
 from api.views.view import Row, View
@@ -54,6 +55,7 @@ def _own(v: View, p: Permit) -> Row:
             "sentence": sentence,
             "until": p.end if verdict == "go" and leave is None else None,
             "leave_by": leave,
+            "no_opening": no_opening(v, v.spaces[p.space]) if p.state in HOLDING else None,
             "steps": permit_steps(v, p),
             "items": check_list(v, p),
         }

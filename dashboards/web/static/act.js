@@ -8,6 +8,7 @@ import { text } from "./format.js";
 
 const POLL_MS = 500;
 const GIVE_UP_MS = 45_000;
+const RESCUE_S = 2; // (choice) api or signer silent for longer: a rescue goes to the gateway's own page
 
 /** @typedef {{state: string, text?: string, failures?: object[], title?: string, detail?: string, body?: any}} Answer */
 
@@ -57,11 +58,14 @@ export async function run(control, url, body, method = "POST") {
   const place = said(control);
   place.textContent = text("sending");
   place.dataset.state = "pending";
-  const answer = await send(url, body, (s) => (place.textContent = text("pending", { s })), method);
+  const rescue = url.endsWith("/emergency-openings") ? ` · ${text("rescue")}` : "";
+  const late = (/** @type {number} */ s) => (s >= RESCUE_S ? rescue : ""); // nobody waits in front of a shut hatch for us
+  const answer = await send(url, body, (s) => (place.textContent = text("pending", { s }) + late(s)), method);
   control.removeAttribute("aria-busy");
   place.dataset.state = answer.state;
   const urgent = control.closest("[data-urgent], [data-hold]") !== null;
-  place.textContent = answer.state === "undelivered" && urgent ? text("undelivered.urgent") : text(answer.state);
+  const outcome = answer.state === "undelivered" && urgent ? text("undelivered.urgent") : text(answer.state);
+  place.textContent = answer.state === "done" ? outcome : outcome + rescue;
   if (answer.state === "done") setTimeout(() => (place.textContent = ""), 6000);
   if (answer.state === "refused") refuse(answer);
   return answer;

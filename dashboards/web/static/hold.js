@@ -54,7 +54,9 @@ document.addEventListener("pointerdown", (event) => {
   const button = holdable(event);
   if (button) start(button);
 });
-for (const end of ["pointerup", "pointercancel", "keyup", "blur"]) addEventListener(end, stop, true);
+for (const end of ["pointerup", "pointercancel", "keyup"]) addEventListener(end, stop, true);
+// The press itself takes the focus from a field: only the window's own blur, or the held button's, ends it.
+addEventListener("blur", (event) => (event.target === window || event.target === held?.button) && stop(), true);
 document.addEventListener("keydown", (event) => {
   const button = holdable(event);
   if (!button || event.key !== "Enter") return;
