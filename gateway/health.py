@@ -88,6 +88,11 @@ class Health:
         return step if abs(step) > STEP_S else 0.0
 
     @property
+    def api_known(self) -> bool:
+        """True once the api was heard at all."""
+        return self._api_at is not None
+
+    @property
     def gap(self) -> bool:
         """True while a gap in the journal leaves open who is inside."""
         return self._is[_GAP][0] is True
@@ -127,6 +132,17 @@ class Health:
     def journal_fails(self) -> bool:
         """True while the last commit did not come about."""
         return self._is[_FAILING][0] is True
+
+    def radio(self, adapter: str, *, lost: bool) -> None:
+        """Note whether a Bluetooth adapter hears nothing and no recovery has helped."""
+        self._is.setdefault(("RADIO_LOST", adapter), _UNSAID)
+        self._note(("RADIO_LOST", adapter), (lost, False))
+
+    def adapters_are(self, adapters: Iterable[str]) -> None:
+        """Note which adapters there are: of one that is used no more nothing is waited for."""
+        for fact, adapter in self._said.keys() - {("RADIO_LOST", adapter) for adapter in adapters}:
+            if fact == "RADIO_LOST":
+                self.radio(adapter, lost=False)
 
     def store_behind_s(self, now: float) -> float:
         """Return how long the oldest frame has waited for the telemetry store."""

@@ -7,7 +7,7 @@ belong to live steps only.
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -20,19 +20,20 @@ from gateway.ingest import Ingest, Verify, Waiting
 from gateway.journal import Entry, Journal
 from gateway.picture import site_state
 from gateway.ports import LocalOutput
+from gateway.profiled import ProfiledDevices
+from gateway.rescue import RescueDesk
 from gateway.sink_places import NOWHERE
 from manway.codec_ble import LogOp, LogRequest, encode_log_request
 from manway.codec_mqtt import DeviceCommand, SiteState, encode
-from manway.commands import AnyCommand, GreetLock, WriteGrant
+from manway.commands import AnyCommand, GreetLock, RelayEnrolment, WriteGrant
+from manway.device_profile import DeviceProfile
 from manway.engine import Engine
 from manway.errors import SnapshotUnusable
 from manway.events import AlarmRaised, Event
 from manway.inputs import (
     AnyInput,
     CommandReceived,
-    FrameHeld,
     FrameReceived,
-    HelloReceived,
     InputRejected,
     LockReported,
     LogReceived,
@@ -84,9 +85,10 @@ class SiteHost:
         verify: Verify,
         plan_key: bytes,
         output: LocalOutput,
+        profiles: Mapping[str, DeviceProfile] | None = None,
         began: float = 0.0,
     ) -> None:
-        """Watch a site over an open journal; `began` is when this process did, Unix seconds."""
+        """Watch a site over an open journal; `profiles` read other makers' devices, `began` is when we did (Unix seconds)."""
         self.site, self.jid = site, journal.jid(site)
         self.engine = Engine(site, limits, timings)
         self.health = Health(began, journal_damaged=journal.damaged)
@@ -95,7 +97,9 @@ class SiteHost:
         self.changed = True
         self._journal = journal
         self._rules = (limits, timings)
-        self._ingest = Ingest(site, journal.births(site), verify, plan_key, before=journal.births_before(site))
+        others = ProfiledDevices(profiles or {}, limits)
+        births, before = journal.births(site), journal.births_before(site)
+        self._ingest = Ingest(site, births, verify, plan_key, before=before, profiled=others)
         self._output = output
         self._asked_birth: dict[str, float] = {}
         self._asked: list[AnyInput] = []
@@ -104,6 +108,7 @@ class SiteHost:
         self.ahead_s = 0.0  # how far the journal's time is ahead of the clock
         self._keep_until = -math.inf
         self._frames_without_birth: set[str] = set()
+        self.rescue: RescueDesk | None = None  # where this gateway has the site's emergency key
 
     def restore(self) -> None:
         """Take up the newest usable snapshot and what the journal holds behind it: the engine that was never interrupted."""
@@ -146,17 +151,10 @@ class SiteHost:
     def _remember(self, inputs: Sequence[AnyInput]) -> None:
         """Let the ingest know what it knew when these inputs were new."""
         for item in inputs:
-            if isinstance(item, FrameHeld):
-                self._ingest.held[item.device].append(item.payload)
-            elif isinstance(item, FrameReceived):
-                # Without it the backlog of the outage would pass for live air of a device whose clock is slow.
-                frame = item.frame
-                self._ingest.clock_behind(frame.device, frame.boot, frame.received_at - frame.ts / 1000)
-                self._ingest.release(frame.device, frame.boot)
-            elif isinstance(item, CommandReceived) and isinstance(item.command, GreetLock):
+            if isinstance(item, CommandReceived) and isinstance(item.command, GreetLock):
                 self._ingest.greeting[item.command.lock] = item.command.id  # its hello may come only now
-            elif isinstance(item, HelloReceived):
-                self._ingest.greeting.pop(item.lock, None)
+            else:
+                self._ingest.remember(item)
 
     def unwritten(self) -> list[Entry]:
         """Return, once, what a replay made again and a full disk did not take; it is not there yet only if it never was."""
@@ -188,8 +186,10 @@ class SiteHost:
         return _pack.encode(Kept(self.engine.snapshot(), self._ingest.waiting()))
 
     def next_deadline(self) -> float | None:
-        """Return when engine or health want to look again, Unix seconds."""
-        return min((at for at in (self.engine.next_deadline(), self.health.next_deadline()) if at is not None), default=None)
+        """Return when engine, health or a rescue want to look again, Unix seconds."""
+        rescue = self.rescue.next_deadline() if self.rescue else None
+        asks = (self.engine.next_deadline(), self.health.next_deadline(), rescue)
+        return min((at for at in asks if at is not None), default=None)
 
     @property
     def watched(self) -> bool:
@@ -200,13 +200,14 @@ class SiteHost:
         )
 
     def of_itself(self, now: float) -> list[AnyInput]:
-        """Return the inputs that are no messages: what the gateway now has to say of itself."""
+        """Return the inputs that are no messages: what the gateway now has to say of itself, and rescues asked of it."""
         if self.health.gap:
             site = self.engine.site
             if site.plan is not None and all(space.occupancy.known for space in site.spaces.values()):
                 self.health.counted()
         rejected, self._rejected = self._rejected, []
-        return [*self.health.reports(now), *rejected]
+        rescues = self.rescue.inputs(now) if self.rescue else []
+        return [*rescues, *self.health.reports(now), *rejected]
 
     def take(self, messages: Sequence[tuple[Address, Message]], now: float, *, again: bool = False) -> Entry | None:
         """Judge and sound what arrived; return what must be committed before anybody is acknowledged.
@@ -217,6 +218,7 @@ class SiteHost:
         read = [x for address, message in messages for x in ingest.take(address, message, now)]
         if again:
             read = [item for item in read if not self._knows(item)]
+        read = [*ingest.new_clocks(), *read]
         if self.ahead_s:
             read = [self._in_our_time(item) for item in read]
         if ingest.held:
@@ -230,6 +232,8 @@ class SiteHost:
             if isinstance(command, GreetLock) and self.engine.accepted(command.id):
                 ingest.greeting[command.lock] = command.id
         self._asked += asked
+        if self.rescue:
+            self.rescue.see(read, now)
         return self._entry(inputs, events, now)
 
     def advance(self, now: float) -> Entry | None:
@@ -305,12 +309,18 @@ class SiteHost:
         match command:
             case GreetLock(lock=lock):
                 await bus.publish(device_topic(self.site, lock, "down/hello"), _HELLO)
+            case RelayEnrolment(lock=lock, message=message) if self._relays(lock) == command.id:
+                await bus.publish(device_topic(self.site, lock, "down/enrol"), bytes.fromhex(message))
             case WriteGrant(lock=lock):
                 written = self.engine.site.locks[lock].written
                 if written is not None and written.command == command.id:
                     await bus.publish(device_topic(self.site, lock, "down/grant"), bytes.fromhex(command.message))
             case _:
                 pass
+
+    def _relays(self, lock: str) -> str:
+        relayed = self.engine.site.enrolling.get(lock)
+        return relayed.command if relayed is not None else ""
 
     async def _pull_log(self, lock: str, newest: int, bus: Bus) -> None:
         watch = self.engine.site.locks.get(lock)

@@ -5,15 +5,19 @@ from collections.abc import Callable
 
 import msgspec
 
+from gateway import ingest_packed
+from gateway.ingest_packed import DeviceClock, PackedIngest, Profiled
 from manway import codec_ble
 from manway.codec_mqtt import DeviceState, GasFrames, SignedPlan, decode, decode_command, decode_gas, frames_of
-from manway.cose import Envelope
-from manway.entities import Lock, Plan
+from manway.cose import MAX_MESSAGE, Envelope
+from manway.entities import Frame, Lock, LockHello, Plan
 from manway.errors import DecodeRejected
 from manway.ids import derived_id
 from manway.inputs import (
     AnyInput,
+    ClockBegan,
     CommandReceived,
+    EnrolmentReceived,
     FrameHeld,
     FrameReceived,
     HelloReceived,
@@ -29,6 +33,10 @@ from manway.topics import Address
 
 Verify = Callable[[bytes, bytes, bytes], bool]  # public key, signed bytes, signature
 MOST_HELD = 600  # ten minutes of a device whose birth does not come
+MOST_STRANGERS = 1_000  # (choice) devices of a site that its plan does not name and of which something is remembered
+# (choice) Before the first plan it names nobody: a site of ten thousand instruments may begin at once.
+_MOST_WITHOUT_PLAN = 10_000
+_REMEMBERED = ("gas", "state", "up/frame")  # what leaves something behind under the device's name
 _MAY_BE_RETAINED = ("state", "up/state", "api/plan")
 _REFUSALS = (b"\xff", b"\xfe")
 
@@ -39,6 +47,9 @@ class Waiting(msgspec.Struct, frozen=True):
     held: dict[str, list[bytes]]
     greeting: dict[str, str]
     behind: dict[str, tuple[int, float]]
+    clocks: dict[str, DeviceClock] = {}
+    clocks_before: dict[str, DeviceClock] = {}
+    greeted: dict[str, tuple[int, int]] = {}
 
 
 class Ingest:
@@ -52,11 +63,13 @@ class Ingest:
         plan_key: bytes,
         *,
         before: dict[str, DeviceState] | None = None,
+        profiled: Profiled | None = None,
     ) -> None:
-        """Go on with the `births` of a site's devices, and those `before` them, as its journal has them."""
+        """Go on with the `births` of a site's devices, and those `before` them; `profiled` reads other makers' devices."""
         self.births = births
         self.held: dict[str, list[bytes]] = defaultdict(list)
         self.greeting: dict[str, str] = {}  # lock -> the GreetLock command that waits for its hello
+        self._greeted: dict[str, tuple[int, int]] = {}  # lock id in hex -> boot and tick of its newest hello
         self._new: list[tuple[str, DeviceState]] = []  # births the journal has not been given yet
         self._before = before or {}  # the birth before: its last frames may come behind the next one
         self._site, self._verify, self._plan_key = site, verify, plan_key
@@ -65,17 +78,51 @@ class Ingest:
         self._units: dict[str, dict[str, str]] = {}
         self._fits: dict[str, DeviceState] = {}  # births whose units are known to be the plan's
         self._behind: dict[str, tuple[int, float]] = {}  # device -> boot, least delay seen: its clock's own error
+        self._packed = PackedIngest(profiled)
+        self._names = set(births)  # devices that may be remembered: those of the plan, and `_strangers` others
+        self._strangers = len(births)
         self._rejected = 0
 
     def waiting(self) -> Waiting:
         """Return what `resume` takes back after a restart."""
         held = {device: list(payloads) for device, payloads in self.held.items() if payloads}
-        return Waiting(held, dict(self.greeting), dict(self._behind))
+        packed = self._packed
+        return Waiting(held, dict(self.greeting), dict(self._behind), packed.clocks, packed.before, dict(self._greeted))
 
     def resume(self, known: Waiting) -> None:
         """Go on from a snapshot."""
         self.held.update(known.held)
         self.greeting, self._behind = dict(known.greeting), dict(known.behind)
+        self._greeted = dict(known.greeted)
+        self._packed.clocks, self._packed.before = dict(known.clocks), dict(known.clocks_before)
+        self._name(self._applied)
+
+    def remember(self, item: AnyInput) -> None:
+        """Take from the journal what an input taught when it was new."""
+        match item:
+            case FrameHeld(device=device, payload=payload):
+                self.held[device].append(payload)
+            case ClockBegan():
+                self._packed.begin(item)
+            case FrameReceived(frame=frame):
+                self._remember_frame(frame)
+            case HelloReceived(lock=lock, hello=hello, command=command):
+                self._is_newest(hello)
+                if command:
+                    self.greeting.pop(lock, None)
+            case _:
+                pass
+
+    def _remember_frame(self, frame: Frame) -> None:
+        if self._packed.follow(frame):
+            return
+        # Without it the backlog of the outage would pass for live air of a device whose clock is slow.
+        self.clock_behind(frame.device, frame.boot, frame.received_at - frame.ts / 1000)
+        self.release(frame.device, frame.boot)
+
+    def new_clocks(self) -> list[ClockBegan]:
+        """Return what was learned since the last call of devices without a clock; it belongs before the frames of that step."""
+        return self._packed.new_clocks()
 
     def new_births(self) -> list[tuple[str, DeviceState]]:
         """Return device and birth of those that came since the last call, in order: the journal keeps the last two, as here."""
@@ -87,8 +134,23 @@ class Ingest:
         if plan is self._applied:
             return
         self._applied, self._fits = plan, {}
+        self._packed.know(plan)
+        self._name(plan)
         self._locks = {lock.device: lock for lock in plan.locks}
         self._units = {instrument.device: instrument.channels for instrument in plan.instruments}
+
+    def _name(self, plan: Plan | None) -> None:
+        """Say anew who may be remembered: whom the plan names, and whoever is remembered already."""
+        planned = {x.device for x in plan.instruments} | {x.device for x in plan.locks} if plan else set[str]()
+        remembered = self.births.keys() | self.held.keys() | self._packed.clocks.keys()
+        self._names, self._strangers = planned | remembered, len(remembered - planned)
+
+    def _admit(self, device: str) -> None:
+        """Let one more device that no plan names be remembered, or refuse it: names cost their sender nothing."""
+        if self._strangers >= (MOST_STRANGERS if self._applied else _MOST_WITHOUT_PLAN):
+            raise DecodeRejected(device, "the plan does not name this device, and already too many others")
+        self._names.add(device)
+        self._strangers += 1
 
     def release(self, device: str, boot: int) -> None:
         """Forget held frames of a boot whose frames could be read: they were read then."""
@@ -108,8 +170,12 @@ class Ingest:
     def take(self, address: Address, message: Message, now: float) -> list[AnyInput]:
         """Return the inputs of one message; bytes that cannot be taken become `InputRejected`."""
         try:
+            if address.device not in self._names and address.name in _REMEMBERED:
+                self._admit(address.device)
             if address.name == "gas" and not message.retained:  # as nearly every message is
                 return self._gas(address.device, message.payload, now)
+            if address.name in ingest_packed.NAMES and not message.retained:
+                return self._packed.take(address.name, address.device, message.payload, now)
             return self._decode(address, message, now)
         except DecodeRejected as error:
             return [self._reject(address.device or message.topic, message.payload, error.reason, now)]
@@ -136,6 +202,8 @@ class Ingest:
                 return self._result(device, payload)
             case "up/log":
                 return [LogReceived(device, [codec_ble.decode_record(record) for record in codec_ble.split_log(payload)])]
+            case "up/enrol":
+                return [_enrolment(device, payload)]
             case "api/cmd":
                 return [CommandReceived(decode_command(payload, message.topic))]
             case "api/plan":
@@ -228,7 +296,18 @@ class Ingest:
         self._require(lock, envelope)
         if hello.lock_id != lock.lock_id:
             raise DecodeRejected(device, "the hello is another lock's")
-        return [HelloReceived(device, hello, payload, self.greeting.pop(device, ""))]
+        if self._is_newest(hello):
+            return [HelloReceived(device, hello, payload, self.greeting.pop(device, ""))]
+        repeated = self._greeted[hello.lock_id.hex()][0] == hello.state.boot
+        return [HelloReceived(device, hello, payload, "", repeated=repeated)]
+
+    def _is_newest(self, hello: LockHello) -> bool:
+        """Note a hello; say whether it is newer than all before. One that is handed out again answers nobody's request."""
+        lock, said = hello.lock_id.hex(), (hello.state.boot, hello.state.tick)
+        newest = said > self._greeted.get(lock, (-1, -1))
+        if newest:
+            self._greeted[lock] = said
+        return newest
 
     def _result(self, device: str, payload: bytes) -> list[AnyInput]:
         if payload in _REFUSALS:
@@ -248,3 +327,10 @@ class Ingest:
         if plan.site != self._site:
             raise DecodeRejected("plan", f"it is the plan of {plan.site}")
         return [PlanReceived(plan)]
+
+
+def _enrolment(device: str, payload: bytes) -> EnrolmentReceived:
+    """Take what a lock says while it is enrolled; its key is not known here, so only its length can be wrong."""
+    if not 0 < len(payload) <= MAX_MESSAGE:
+        raise DecodeRejected(device, f"an enrolment answer of {len(payload)} bytes")
+    return EnrolmentReceived(device, payload)

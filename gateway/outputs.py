@@ -2,7 +2,7 @@
 
 import structlog
 
-from manway.events import AlarmAcknowledged, AlarmRaised, Event
+from manway.events import AlarmAcknowledged, AlarmRaised, Event, RescueAsked
 from manway.ids import Priority
 
 _log = structlog.get_logger("outputs")
@@ -15,5 +15,7 @@ class LogOutput:
         """Write siren on for a raised P1, siren quiet for an acknowledgement."""
         if isinstance(event, AlarmRaised) and event.priority is Priority.P1:
             _log.warning("siren on", site=event.site, space=event.space, alarm=event.kind)
+        elif isinstance(event, RescueAsked):
+            _log.warning("opening for rescue", site=event.site, lock=event.lock, by=event.by, with_code=event.coded)
         elif isinstance(event, AlarmAcknowledged):
             _log.info("siren quiet", site=event.site, space=event.space, alarm=event.kind)

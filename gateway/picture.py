@@ -105,6 +105,8 @@ def _instruments(site: Site) -> list[InstrumentNow]:
             state=watch.state.value,
             poisoned=watch.poisoned,
             late=watch.ledger.late,
+            runs_out=watch.runs_out if watch.report else 0.0,
+            setpoints=watch.set_to,
         )
         for watch in site.instruments.values()
     ]
@@ -128,6 +130,8 @@ def _readings(watch: InstrumentWatch, frame: Frame, judged: _Judged) -> dict[str
             judged.units[judged.rules[row]],
             level if known else None,
         )
+    if "battery_percent" not in readings and (left := watch.battery_percent) is not None:
+        readings["battery_percent"] = ReadingNow(_OK, left, "%", left, "", None)
     return readings
 
 

@@ -236,6 +236,12 @@ class Gateway:
         if host.health.due(self._now()) and self._queue.empty():
             self._queue.put_nowait(_Nothing())
 
+    def wake(self, site: str) -> None:
+        """Look at a site now: its rescue desk was asked for something."""
+        self._deadlines.set(site, self._hosts[site].next_deadline())
+        if self._queue.empty():
+            self._queue.put_nowait(_Nothing())
+
     async def leave(self) -> None:
         """After `run` was cancelled: keep a snapshot of every site and the cursors, so that the next start is a quick one."""
         commits = self._commits
