@@ -3,13 +3,14 @@
 # `--full` adds the weekly lane (tests/check_full.sh).
 set -eu
 bin=.venv/bin
-generated="README.md docs/alarms.md docs/checks.md docs/emergency.md docs/events.md docs/limits.md docs/measurements.md docs/rights.md docs/settings.md docs/states.md docs/topics.md"
+generated="README.md docs/alarms.md docs/checks.md docs/emergency.md docs/events.md docs/limits.md docs/measurements.md docs/profiles.md docs/rights.md docs/settings.md docs/states.md docs/topics.md"
 if [ "${1:-}" = --fix ]; then
     $bin/ruff check --fix --quiet .
     $bin/ruff format --quiet .
     # shellcheck disable=SC2086
     $bin/python -m cogapp -r $generated
     $bin/python -m tests.kit.dashboards
+    $bin/python -m tests.kit.profile_tables
 fi
 $bin/ruff check .
 $bin/ruff format --check --quiet .

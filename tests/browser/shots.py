@@ -14,7 +14,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.kit.chromium import executable
 
 SIZES = {"390": (390, 844), "1440": (1440, 900)}
-ACCOUNTS = {"worker": "worker", "approvals": "approver", "attendant": "cast-attendant", "wall": "manager"}
+ACCOUNTS = {
+    "worker": "worker",
+    "approvals": "approver",
+    "attendant": "cast-attendant",
+    "locks/enrolments": "manager",
+    "wall": "manager",
+}
 
 
 def sign_in(browser: Browser, url: str, account: str, password: str, lang: str, size: tuple[int, int]) -> Page:
@@ -44,7 +50,7 @@ def main(url: str, logins: dict[str, str], folder: Path) -> None:
                     page = sign_in(browser, url, account, logins[account], lang, size)
                     page.goto(f"{url}/{view}")
                     page.wait_for_timeout(2500)
-                    page.screenshot(path=folder / f"{view}-{lang}-{name}.png", full_page=True)
+                    page.screenshot(path=folder / f"{view.replace('/', '-')}-{lang}-{name}.png", full_page=True)
                     if view == "wall":
                         _details(page, url, folder, f"{lang}-{name}")
         browser.close()

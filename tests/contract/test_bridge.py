@@ -113,7 +113,7 @@ class Rig(Desk):
 @contextlib.asynccontextmanager
 async def a_bridge(rig: Rig) -> AsyncIterator[None]:
     bus = rig.broker.bus("api", [(f, 1) for site in SITES for f in api_filters(site)])
-    bridge = Bridge(rig.office, bus, PLAN_KEY, SITES, in_place)
+    bridge = Bridge(rig.office, bus, PLAN_KEY, SITES, in_place, rig.signer)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(bridge.run())
         await asyncio.sleep(0.05)

@@ -27,9 +27,9 @@ from tests.kit.secured import DEVICES, SITES, Access, Peer, Site, manway, nats_c
 
 pytestmark = [pytest.mark.integration, pytest.mark.allow_hosts(["127.0.0.1", "::1"])]
 
-SERVED = {"gw-1": ("demo", "yard-north"), "gw-2": ("sz-0001",), "api": SITES, "sim": ("yard-north",)}
+SERVED = {"gw-1": ("demo", "yard-north"), "gw-2": ("sz-0001",), "api": SITES, "signer": SITES, "sim": ("yard-north",)}
 DEVICE_WORDS = {"device", "lock", "bought lock", "instrument"}
-WORDS = {"gw-1": {"gateway"}, "gw-2": {"gateway"}, "api": {"api"}, "sim": {"simulator", *DEVICE_WORDS}}
+WORDS = {"gw-1": {"gateway"}, "gw-2": {"gateway"}, "api": {"api"}, "signer": {"signer"}, "sim": {"simulator", *DEVICE_WORDS}}
 DAY_S = 86_400.0
 
 
@@ -122,6 +122,7 @@ def nosy_filters(name: str) -> list[str]:
         "gw-1": [one for where in SERVED["gw-1"] for one in topics.gateway_filters(where)],
         "gw-2": topics.gateway_filters("sz-0001"),
         "api": [one for where in SITES for one in topics.api_filters(where)],
+        "signer": [one for where in SITES for one in topics.signer_filters(where)],
         "sim": [
             *topics.device_filters("yard-north", "+"),
             topics.root("yard-north") + "sim/+",

@@ -21,7 +21,7 @@ FILE: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 ONCE = ("volumes", "yard")  # they do one thing and end
 LASTING = sorted(SERVICES.keys() - set(ONCE))
-OURS = {"volumes", "gateway", "api", "yard", "sim"}
+OURS = {"volumes", "gateway", "api", "signer", "yard", "sim"}
 USER = "${MANWAY_UID:-10001}:${MANWAY_GID:-10001}"
 ENDS_IN_FILE = ("_FILE", "__FILE")  # of a variable that names a file; what is in it stays there
 
@@ -161,10 +161,13 @@ def test_no_variable_carries_a_secret(name: str) -> None:
 @every
 def test_only_the_broker_is_open_to_the_network(name: str) -> None:
     published = SERVICES[name].get("ports", [])
+    # A variable's default counts: the emergency page is opened to the site's network by hand, when there is one.
+    published = [re.sub(r"^\$\{\w+:-([^}]*)\}", r"\1", port) for port in published]
     open_to_all = [port for port in published if not port.startswith("127.0.0.1:")]
     assert open_to_all == (["8883:8883"] if name == "mosquitto" else [])
     assert [port for port in published if port not in open_to_all] == {
         "api": ["127.0.0.1:8080:8080"],
+        "gateway": ["127.0.0.1:8090:8090"],
         "grafana": ["127.0.0.1:3000:3000"],
     }.get(name, [])
 
@@ -175,7 +178,7 @@ def test_databases_have_no_way_out() -> None:
         assert SERVICES[name]["networks"] == ["databases"]
         assert "ports" not in SERVICES[name]
     reached = {name for name in SERVICES if "databases" in SERVICES[name].get("networks", [])}
-    assert reached == {"influxdb", "postgres", "gateway", "api", "grafana", "yard"}
+    assert reached == {"influxdb", "postgres", "gateway", "api", "signer", "grafana", "yard"}
 
 
 def test_profiles() -> None:
@@ -183,7 +186,7 @@ def test_profiles() -> None:
     assert {name for name, given in profiles.items() if given == ["sim"]} == {"yard", "sim"}
     assert {name for name, given in profiles.items() if given == ["cluster"]} == {"nats-1", "nats-2", "nats-3"}
     assert {name for name, given in profiles.items() if not given} == {
-        "volumes", "mosquitto", "influxdb", "postgres", "gateway", "api", "grafana",
+        "volumes", "mosquitto", "influxdb", "postgres", "gateway", "api", "signer", "grafana",
     }  # fmt: skip
 
 
@@ -212,15 +215,18 @@ def test_every_volume_gets_its_owner_first() -> None:
     assert made
     assert {f"/volumes/{name}" for name in made[1].split()} == set(owned.values())
     used = [mount["source"] for name in LASTING for mount in mounts(name).values() if mount.get("type") == "volume"]
-    assert sorted(used) == sorted(owned)  # none shared, none unused
+    # None unused, and none shared but the folder of the socket between api and signer.
+    assert sorted(used) == sorted([*owned, "signer-socket"])
+    assert mounts("api")["/run/manway"] == mounts("signer")["/run/manway"]
 
 
 def test_nobody_is_given_a_key_that_is_not_its_own() -> None:
     keys = {name: {source for source in secrets_of(name).values() if source.endswith(".key")} for name in SERVICES}
     assert {name: given for name, given in keys.items() if given} == {
         "mosquitto": {"broker.key"},
-        "gateway": {"gateway.key"},
-        "api": {"api.key", "issuer.key", "plan.key"},
+        "gateway": {"gateway.key", "site.key"},
+        "api": {"api.key", "plan.key"},
+        "signer": {"signer.key", "issuer.key", "issuer-next.key"},  # and nobody else could sign a grant
         "sim": {"sim.key"},
         "nats-1": {"nats.key"},
         "nats-2": {"nats.key"},
@@ -255,13 +261,18 @@ def test_every_secret_is_a_file_that_init_makes(folder: Path) -> None:
 def test_init_writes_what_the_file_asks_of_its_environment(folder: Path) -> None:
     written = dict(line.split("=", 1) for line in (folder / ".env").read_text("utf-8").splitlines())
     asked = set(re.findall(r"\$\{(MANWAY_\w+)", COMPOSE.read_text("utf-8")))
-    assert asked - written.keys() == {"MANWAY_BROKER", "MANWAY_GATEWAY", "MANWAY_GATEWAY_TOML"}  # each has a default
+    assert asked - written.keys() == {
+        "MANWAY_BROKER",
+        "MANWAY_GATEWAY",
+        "MANWAY_GATEWAY_TOML",
+        "MANWAY_PANEL",
+    }  # each has a default
     assert written["MANWAY_DIR"] == str(folder)
     if os.geteuid() == 0:
         assert (written["MANWAY_UID"], written["MANWAY_GID"]) == ("10001", "10001")
 
 
-@pytest.mark.parametrize(("service", "name"), [("gateway", "gateway"), ("api", "api"), ("sim", "sim")])
+@pytest.mark.parametrize(("service", "name"), [("gateway", "gateway"), ("api", "api"), ("signer", "signer"), ("sim", "sim")])
 def test_a_process_finds_every_file_its_settings_name(folder: Path, service: str, name: str) -> None:
     assert SERVICES[service]["command"][-1] in secrets_of(service)
     settings = tomllib.loads((folder / "config" / f"{name}.toml").read_text("utf-8"))
@@ -269,7 +280,10 @@ def test_a_process_finds_every_file_its_settings_name(folder: Path, service: str
     assert {settings["broker_ca"], settings["broker_cert"], settings["broker_key"]} <= given
     assert settings["data"] in mounts(service)
     assert settings["broker"] == "mqtts://mosquitto:8883"
-    if service != "sim":
+    if service in ("api", "signer"):
+        assert str(Path(settings["signer_socket"]).parent) in mounts(service)
+        assert settings["records"].startswith("postgresql")
+    if service in ("gateway", "api"):
         assert settings["store"] == "influx:http://influxdb:8086"
 
 

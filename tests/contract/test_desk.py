@@ -1,4 +1,4 @@
-"""What people do to permits and locks: every deed done, every refusal with its reason, and the signer who believes nobody."""
+"""What people do to permits and locks: every deed done, every refusal with its reason."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,21 +8,16 @@ import pytest
 import sqlalchemy as sa
 
 from api import desk, store, turns
-from api.actions import ACTIONS, Action, Call
 from api.desk import Draft, NotFound
-from api.facts import facts_for
-from manway import grant
 from manway.checks import Outcome
-from manway.entities import Bolt, Entrance, GasTest, Lock, Permit, PermitState, Signature, Space
+from manway.entities import Bolt, Entrance, GasTest, Permit, PermitState, Signature, Space
 from manway.entities import TestPoint as Point  # by its own name it would be collected as a test
 from manway.errors import ActionRefused, Failure
 from manway.events import GrantRefused
 from manway.ids import GrantKind
 from manway.permit import HOLDING, PermitSignal
-from manway.runtime.signing import verify
 from tests.kit.api import GAS, LOCK, PEOPLE, SPACE, Desk, a_desk
 from tests.kit.clock import EPOCH
-from tests.kit.locks import ISSUER, LockBench, seeded_key
 
 ON_BOTH = pytest.mark.usefixtures("on_both")  # SQLite and PostgreSQL
 
@@ -612,127 +607,6 @@ def test_what_changes_nothing_writes_nothing(bench: Desk) -> None:
 
 def test_every_signal_that_moves_a_permit_has_its_event() -> None:
     assert set(desk._EVENT_OF) == set(PermitSignal)
-
-
-# ---- the signer
-
-
-def sign(
-    bench: Desk,
-    permit: Permit | None,
-    kind: GrantKind = GrantKind.ENTRY,
-    *,
-    lock: str = LOCK,
-    hello: bytes | None = None,
-    facts_kind: GrantKind | None = None,
-    facts_lock: str | None = None,
-) -> tuple[str, bytes]:
-    """Call the signer as the bridge does; `facts_*` are what a bug would hand over."""
-    with bench.records.look() as db:
-        known = store.get(db, Lock, lock)
-        assert known is not None
-        facts = None
-        if permit is not None:
-            named = {"lock": facts_lock or lock, "kind": facts_kind or kind, "by": "p02"}
-            facts = facts_for(bench.office, db, permit, desk.space_of(db, permit.space), **named)  # type: ignore[arg-type]
-    return bench.office.signer.sign(facts, kind, 2, known, hello or bench.hello(lock), 60)
-
-
-def test_a_signed_grant_is_for_this_lock_this_challenge_and_no_longer_than_the_permit(bench: Desk) -> None:
-    permit = ready(bench)
-    lock = LockBench(key=bench.lock_key(LOCK))
-    lock.wait(1.0)
-    (hello,) = [sent.payload for sent in lock.lock.receive("hello", b"\x01", lock.now)]
-    cti, message = sign(bench, permit, hello=hello)
-    read = grant.parse(message)
-    assert (read.grant.kind, read.grant.cti.hex(), read.grant.lock_id) == (GrantKind.ENTRY, cti, lock.lock.lock_id)
-    assert (read.grant.life_s, int.from_bytes(read.grant.holder, "big")) == (60, 2)
-    assert read.grant.max_open_s == int(permit.end - bench.now())
-    assert verify(ISSUER.public_key, read.signed, read.signature)
-    assert lock.send(message) == [2]  # PRESS_WANTED
-
-
-@pytest.mark.parametrize("kind", [k for k in GrantKind if k is not GrantKind.EMERGENCY])
-def test_the_signer_signs_nothing_without_facts(kind: GrantKind, bench: Desk) -> None:
-    with pytest.raises(ActionRefused) as refusal:
-        sign(bench, None, kind)
-    assert keys(refusal) == ["signer.no_facts"]
-
-
-def test_an_emergency_needs_a_true_hello_and_no_facts(bench: Desk) -> None:
-    _, message = sign(bench, None, GrantKind.EMERGENCY)
-    assert (grant.parse(message).grant.kind, grant.parse(message).grant.max_open_s) == (GrantKind.EMERGENCY, 0)
-    with pytest.raises(ActionRefused) as refusal:
-        sign(bench, None, GrantKind.EMERGENCY, hello=bench.hello("lock-n05"))
-    assert keys(refusal) == ["signer.hello"]
-
-
-def test_a_route_that_says_yes_mints_no_grant(bench: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """T10: the unlock route is stubbed to allow everything; the signer asks the checks itself."""
-    permit = bench.make_permit()  # neither ventilated nor tested
-
-    def allowed(c: Call, _: object) -> tuple[int, dict[str, object]]:
-        return 202, {"id": c.target, "state": "pending"}
-
-    route = "POST /api/v1/permits/{permit}/unlock"
-    monkeypatch.setitem(ACTIONS, route, Action(ACTIONS[route].body, allowed))
-    with pytest.raises(ActionRefused) as refusal:
-        sign(bench, permit)
-    assert [f.check for f in refusal.value.failures] == ["G01", "G06", "G10", "G11", "G12", "G22"]
-
-
-def test_a_close_out_for_a_space_with_people_is_not_signed(bench: Desk) -> None:
-    permit = active(bench)
-    bench.look(bolts={LOCK: Bolt.RETRACTED})
-    bench.count(permit, "p15")
-    with pytest.raises(ActionRefused) as refusal:
-        sign(bench, permit, GrantKind.CLOSE_OUT)
-    assert keys(refusal) == ["permit.people_inside"]
-    bench.count(permit, "p15", "out")
-    assert sign(bench, permit, GrantKind.CLOSE_OUT)
-
-
-def test_facts_of_another_kind_or_another_lock_prove_nothing(bench: Desk) -> None:
-    permit = ready(bench)
-    with pytest.raises(ActionRefused) as refusal:
-        sign(bench, permit, GrantKind.ENTRY, facts_kind=GrantKind.CLOSE_OUT)
-    assert keys(refusal) == ["signer.no_facts"]
-    for kind in (GrantKind.CLOSE_OUT, GrantKind.ENTRY):  # the facts are of an empty space, the lock is another's
-        with pytest.raises(ActionRefused) as refusal:
-            sign(bench, permit, kind, lock="lock-n01", facts_lock=LOCK)
-        assert keys(refusal) == ["lock.other_space"]
-    with pytest.raises(ActionRefused) as refusal:
-        sign(bench, permit, GrantKind.CLOSE_OUT, lock="lock-n01")
-    assert keys(refusal) == ["lock.other_space"]
-
-
-def test_facts_of_one_entrance_open_no_other(bench: Desk) -> None:
-    permit = ready(bench)
-    with bench.records.change() as db:
-        two = msgspec.structs.replace(desk.space_of(db, SPACE), entrances=[Entrance("a", LOCK), Entrance("b", "lock-n05")])
-        store.put(db, "Space", SPACE, two, site="yard-north")
-    with pytest.raises(ActionRefused) as refusal:
-        sign(bench, permit, lock="lock-n05", facts_lock=LOCK)
-    assert keys(refusal) == ["lock.other_space"]
-    assert sign(bench, permit, lock="lock-n05")
-
-
-def test_every_altered_or_foreign_hello_is_refused(bench: Desk) -> None:
-    permit, hello = ready(bench), bench.hello()
-    foreign = [bench.hello("lock-n05"), b"", b"\x00" * 174, hello[:-1], hello + b"\x00"]
-    flipped = [hello[:i] + bytes([hello[i] ^ 1]) + hello[i + 1 :] for i in range(len(hello))]
-    stranger = LockBench(key=seeded_key(0xC0))
-    stranger.wait(1.0)
-    foreign.append(stranger.lock.receive("hello", b"\x01", stranger.now)[0].payload)
-    for message in foreign + flipped:
-        with pytest.raises(ActionRefused) as refusal:
-            sign(bench, permit, hello=message or b"\xff")
-        assert keys(refusal) == ["signer.hello"]
-    assert sign(bench, permit, hello=hello)
-
-
-def test_the_signer_names_the_key_locks_are_enrolled_with(bench: Desk) -> None:
-    assert bench.office.signer.public_key == ISSUER.public_key
 
 
 def test_ids_sort_by_time_and_are_version_7(bench: Desk) -> None:

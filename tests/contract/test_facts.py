@@ -9,8 +9,8 @@ import pytest
 
 from api import auth, desk, store
 from api.facts import alarm_path_at, clock_offset_s, facts_for
-from api.office import Pictures
-from manway.checks import Facts, LockFacts
+from api.pictures import Pictures
+from manway.checks import Facts, LockFacts, evaluate
 from manway.codec_mqtt import AlarmNow
 from manway.entities import Instrument, Notice, Permit, PermitState
 from manway.events import AlarmRaised, PermitClosed
@@ -45,6 +45,18 @@ def test_what_is_known_is_told_and_what_is_not_is_none(bench: Desk) -> None:
     bench.office.pictures.state.clear()
     unknown = facts(bench, permit)
     assert (unknown.lock_now, unknown.exposed, unknown.gateway_faults, unknown.instruments) == (None, None, None, [])
+
+
+def test_what_an_instrument_says_of_itself_counts_beside_the_ledger(bench: Desk) -> None:
+    permit, state = bench.make_permit(), bench.office.pictures.state["yard-north"]
+    (ledgers,) = facts(bench, permit).instruments
+    said = {"runs_out": EPOCH + 60, "setpoints": {"H2S": 20.0}}
+    own = [msgspec.structs.replace(x, **said) if x.device == GAS else x for x in state.instruments]
+    bench.office.pictures.take(msgspec.structs.replace(state, instruments=own))
+    (live,) = facts(bench, permit).instruments
+    assert (live.setpoints, live.bump_due) == ({"H2S": 20.0}, EPOCH + 60)
+    assert ledgers.bump_due > live.bump_due
+    assert "G13" in {failure.check for failure in evaluate(facts(bench, permit))}
 
 
 def test_a_lock_whose_battery_nobody_knows_has_none(bench: Desk) -> None:

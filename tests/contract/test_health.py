@@ -44,6 +44,27 @@ def at(health: Health, second: float) -> list[Told]:
     return told(health.reports(EPOCH + second))
 
 
+# ---- a radio
+
+
+def test_an_adapter_that_is_lost_is_told_and_its_return_and_each_is_its_own() -> None:
+    health = Health(EPOCH)
+    health.radio("hci0", lost=False)
+    assert at(health, 1) == []
+    health.radio("hci0", lost=True)
+    health.radio("hci1", lost=True)
+    assert [(r.object, r.holds, r.grave) for r in health.reports(EPOCH + 2)] == [("hci0", True, False), ("hci1", True, False)]
+    health.radio("hci1", lost=False)
+    assert [(r.object, r.holds) for r in health.reports(EPOCH + 3)] == [("hci1", False)]
+
+
+def test_of_an_adapter_that_is_used_no_more_nothing_is_waited_for() -> None:
+    health = Health(EPOCH)
+    health.known([HealthReported("RADIO_LOST", name, holds=True) for name in ("hci0", "hci1")])
+    health.adapters_are(["hci1"])
+    assert [(r.object, r.holds) for r in health.reports(EPOCH + 1)] == [("hci0", False)]
+
+
 # ---- the api's heartbeat
 
 

@@ -18,6 +18,7 @@ SHELLS = "Three shells on one core"
 ROWS = "Inside the core imports point down, and every module has its row"
 PURE = "The core does no I/O, reads no clock, rolls no dice"
 ROOTS = "Only a composition root builds exchangeable adapters"
+VIRTUAL = "The simulator's radio stays with the simulator"
 
 
 class Break(NamedTuple):
@@ -37,6 +38,7 @@ BREAKS = {
     "a module without a row": Break(ROWS, "manway/helpers.py", "X = 1", "manway.helpers"),
     "a rule reads the clock": Break(PURE, "manway/gas.py", "import time", "manway.gas -> time"),
     "a rule opens a database": Break(PURE, "manway/permit.py", "import sqlite3", "manway.permit -> sqlite3"),
+    "a gateway brings bumble": Break(VIRTUAL, "gateway/health.py", "import bumble.device", "gateway.health -> bumble"),
     "a loop picks its own bus": Break(
         ROOTS, "gateway/uplink.py", "import manway.runtime.mqtt", "gateway.uplink -> manway.runtime.mqtt"
     ),

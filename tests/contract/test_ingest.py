@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.ingest import MOST_HELD, Ingest
+from gateway.ingest import MOST_HELD, MOST_STRANGERS, Ingest, Waiting
 from gateway.journal import Entry
 from gateway.journal_reader import JournalReader
 from gateway.outputs import LogOutput
@@ -139,6 +139,49 @@ def test_a_hello_names_the_command_that_asked_for_it_once() -> None:
     ]
 
     assert asked == ["greet-1", ""]
+
+
+def a_hello_of(boot: int, tick: int) -> bytes:
+    state = msgspec.structs.replace(a_lock_state(), boot=boot, tick=tick)
+    hello = LockHello(LOCK_ID, bytes(16), state, bytes(32), 0, (bytes(4), bytes(4)), (1, 0, 0, 0))
+    return LOCK.sign(cose.HELLO_AAD, codec_ble.encode_hello(hello))
+
+
+def greeted(ingest: Ingest, boot: int, tick: int) -> tuple[str, bool]:
+    ingest.greeting["lock-1"] = "greet-1"
+    (item,) = take(ingest, "up/hello", a_hello_of(boot, tick))
+    assert isinstance(item, HelloReceived)
+    return item.command, item.repeated
+
+
+def test_only_a_hello_newer_than_the_last_answers_a_request_and_a_restart_knows_it() -> None:
+    ingest = an_ingest()
+    assert greeted(ingest, 3, 50) == ("greet-1", False)
+    again = an_ingest()
+    again.resume(msgspec.msgpack.decode(msgspec.msgpack.encode(ingest.waiting()), type=Waiting))
+    replayed = an_ingest()
+    for item in take(ingest, "up/hello", a_hello_of(3, 50)):
+        replayed.remember(item)
+    for knowing in (ingest, again, replayed):
+        assert greeted(knowing, 3, 50) == ("", True)
+        assert greeted(knowing, 3, 49) == ("", True)
+        assert greeted(knowing, 2, 99) == ("", False), "of a lock that counts anew a rescue takes it all the same"
+        assert knowing.greeting == {"lock-1": "greet-1"}
+        assert greeted(knowing, 3, 51) == ("greet-1", False)
+        assert greeted(knowing, 4, 1) == ("greet-1", False)
+
+
+def test_a_replay_takes_the_waiting_request_only_with_the_hello_that_answered_it() -> None:
+    ingest, replayed = an_ingest(), an_ingest()
+    replayed.greeting["lock-1"] = "greet-1"
+    for tick in (50, 51):
+        (item,) = take(ingest, "up/hello", a_hello_of(3, tick))
+        replayed.remember(item)
+        assert replayed.greeting == {"lock-1": "greet-1"}
+    ingest.greeting["lock-1"] = "greet-1"
+    (item,) = take(ingest, "up/hello", a_hello_of(3, 52))
+    replayed.remember(item)
+    assert replayed.greeting == {}
 
 
 def bent(message: bytes) -> bytes:
@@ -329,6 +372,33 @@ def test_the_held_frames_of_a_device_are_bounded_and_what_is_too_much_is_said() 
     assert taken[-1].reason == "no birth of this boot is known"
     assert len(ingest.held["gas-1"]) == MOST_HELD
     assert isinstance(take(ingest, "gas", gas(), device="gas-2")[0], FrameHeld)
+
+
+@pytest.mark.parametrize(("name", "payload"), [("gas", gas()), ("state", encode(a_birth())), ("up/frame", bytes(31))])
+def test_devices_that_the_plan_does_not_name_are_remembered_up_to_a_bound_and_then_refused(name: str, payload: bytes) -> None:
+    ingest = an_ingest()
+    for number in range(MOST_STRANGERS):
+        take(ingest, "gas", gas(), device=f"stray-{number}")
+
+    (item,) = take(ingest, name, payload, device="stray-x")
+
+    assert isinstance(item, InputRejected)
+    assert item.reason == "the plan does not name this device, and already too many others"
+    assert "stray-x" not in ingest.held
+    assert isinstance(take(ingest, "gas", gas(2), device="stray-0")[0], FrameHeld), "who is known is heard on"
+    assert isinstance(take(ingest, "gas", gas())[0], FrameHeld), "whom the plan names has a place"
+    again = an_ingest()
+    again.resume(ingest.waiting())
+    assert isinstance(take(again, name, payload, device="stray-x")[0], InputRejected), "after a restart too"
+    named = [msgspec.structs.replace(THE_PLAN.instruments[0], device=f"stray-{number}") for number in range(2)]
+    ingest.know(msgspec.structs.replace(THE_PLAN, version=2, instruments=[*THE_PLAN.instruments, *named]))
+    assert take(ingest, "gas", gas(), device="stray-y") == [FrameHeld("stray-y", gas())]
+
+
+def test_before_the_first_plan_a_large_site_may_begin_at_once() -> None:
+    ingest = Ingest(SITE_ID, {}, verify, PLAN_KEY.public_key)
+    for number in range(2 * MOST_STRANGERS):
+        assert isinstance(take(ingest, "gas", gas(), device=f"gas-{number}")[0], FrameHeld)
 
 
 # -- the same, through a whole host ----------------------------------------------------------------------------------

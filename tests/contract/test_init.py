@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from typer.testing import CliRunner
 
+from gateway.panel_code import load_code
 from manway.cli import app, certificates
 from manway.cli.register import NotDone, load_register
 from manway.errors import ProfileInvalid
@@ -24,13 +25,14 @@ from manway.runtime.signing import load_key, load_or_make_key, load_public_key
 from manway.topics import shard_filters
 
 DAY_S = 86_400.0
-LEAVES = ("broker", "web", "nats", "api", "gw-1", "gw-2", "sim")
-KEYS = ("issuer", "plan", "site")
+LEAVES = ("broker", "web", "nats", "api", "signer", "gw-1", "gw-2", "sim")
+KEYS = ("issuer", "issuer-next", "plan", "site", "site-next")
 PASSWORDS = ("postgres_password", "influx_admin_password", "influx_token", "influx_read_token", "grafana_password")
 SECRETS = [
     *("ca.crt", "crl.pem", *PASSWORDS),
     *(f"{name}.{end}" for name in LEAVES for end in ("crt", "key")),
     *(f"{name}.{end}" for name in KEYS for end in ("pub", "key")),
+    "panel.code",
 ]
 PUBLIC = {".crt", ".pem", ".pub"}
 
@@ -100,13 +102,16 @@ def test_every_file_is_where_it_belongs_and_readable_by_whom_it_must(made: Path)
     assert {path.name for path in (made / "ca").iterdir()} == {"ca.crt", "ca.key"}
     assert stat.S_IMODE((made / "ca" / "ca.key").stat().st_mode) == 0o400
     assert {path.name for path in (made / "devices").iterdir()} == {"gas-1.crt", "gas-1.key"}
-    assert {path.name for path in (made / "config").iterdir()} == {"gateway.toml", "gateway-gw-2.toml", "api.toml", "sim.toml"}
+    assert {path.name for path in (made / "config").iterdir()} == {
+        *("gateway.toml", "gateway-gw-2.toml", "api.toml", "signer.toml", "sim.toml")
+    }
     private = [*(made / "config").iterdir(), *(made / "nats").iterdir(), made / "mosquitto" / "acl"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
     assert {stat.S_IMODE((made / name).stat().st_mode) for name in ("ca", "secrets", "devices")} == {0o700}
     for name in SECRETS:
-        if Path(name).suffix not in PUBLIC:
+        if Path(name).suffix not in {*PUBLIC, ".code"}:
             check_private(made / "secrets" / name)
+    assert len(load_code(made / "secrets" / "panel.code")) == 6  # typed in gloves; it opens nothing
 
 
 def test_the_authority_signs_leaves_only_and_lives_ten_years(made: Path) -> None:
@@ -120,7 +125,7 @@ def test_the_authority_signs_leaves_only_and_lives_ten_years(made: Path) -> None
     assert key.curve.name == "secp256r1"
 
 
-@pytest.mark.parametrize("name", ["gw-1", "gw-2", "api", "sim", "gas-1"])
+@pytest.mark.parametrize("name", ["gw-1", "gw-2", "api", "signer", "sim", "gas-1"])
 def test_a_client_is_its_common_name_and_has_no_other(name: str, made: Path) -> None:
     leaf = certificate(made / ("devices" if name == "gas-1" else "secrets") / f"{name}.crt")
     leaf.verify_directly_issued_by(certificate(made / "ca" / "ca.crt"))
@@ -166,7 +171,7 @@ def test_the_access_list_gives_a_device_its_own_topics_and_a_gateway_its_sites(m
     assert "pattern write manway/1/+/+/dev/%u/gas\n" in text
     assert "pattern read manway/1/+/+/dev/%u/cmd\n" in text
     blocks = dict(re.findall(r"^user (\S+)\n((?:topic .*\n)*)", text, re.MULTILINE))
-    assert set(blocks) == {"gw-1", "gw-2", "api", "sim"}
+    assert set(blocks) == {"gw-1", "gw-2", "api", "signer", "sim"}
     assert "topic read manway/1/32/demo/dev/+/gas\n" in blocks["gw-1"]
     assert "demo" not in blocks["gw-2"]
     assert "topic write manway/1/32/demo/api/plan\n" in blocks["api"]
@@ -180,7 +185,9 @@ def test_the_core_asks_for_certificates_and_keeps_what_it_acknowledged(made: Pat
     assert node["jetstream"]["sync_interval"] == "always"
     assert node["mqtt"]["tls"]["verify_and_map"] is True
     assert 500 <= node["mqtt"]["max_ack_pending"] <= 16_000
-    assert [row["user"] for row in node["authorization"]["users"]] == ["CN=gw-1", "CN=gw-2", "CN=api", "CN=sim"]
+    assert [row["user"] for row in node["authorization"]["users"]] == [
+        f"CN={name}" for name in ("gw-1", "gw-2", "api", "signer", "sim")
+    ]
     assert all(set(row) == {"user", "permissions"} for row in node["authorization"]["users"])
     for name in certificates.NODES:
         other = msgspec.json.decode((made / "nats" / f"{name}.json").read_bytes())
@@ -211,7 +218,7 @@ def test_every_process_has_settings_that_load_and_no_other_ones_secret(made: Pat
 
 
 def test_the_signing_keys_are_real_and_their_public_halves_fit(made: Path) -> None:
-    for name in ("issuer", "plan", "site"):
+    for name in KEYS:
         key = load_or_make_key(made / "secrets" / f"{name}.key")
         assert load_public_key(made / "secrets" / f"{name}.pub") == key.public_key
 
@@ -224,7 +231,7 @@ def test_no_two_installations_share_a_secret(made: Path, site: Path) -> None:
 
 
 def test_no_secret_stands_in_a_file_that_everybody_may_read(made: Path) -> None:
-    words = [(made / "secrets" / name).read_bytes() for name in SECRETS if Path(name).suffix not in PUBLIC]
+    words = [(made / "secrets" / name).read_bytes() for name in SECRETS if Path(name).suffix not in {*PUBLIC, ".code"}]
     shared = [path for path in made.rglob("*") if path.is_file() and path.stat().st_mode & stat.S_IROTH]
     assert {path.name for path in shared} >= {".env", "register.json", "mosquitto.conf", "ca.crt"}
     assert [path.name for path in shared for word in words if word in path.read_bytes()] == []
@@ -303,7 +310,9 @@ def test_a_revoked_device_is_on_the_list_and_shut_out_by_name(site: Path) -> Non
     assert "SIGHUP" in manway("revoke", site, "gas-1")
     assert [row.serial_number for row in revocations(site)] == [serial]
     assert (site / "mosquitto" / "acl").read_text().endswith("\nuser gas-1\ntopic deny #\n")
-    assert "gas-1 has no valid certificate here; those that have: api, gw-1, sim" in manway("revoke", site, "gas-1", code=2)
+    assert "gas-1 has no valid certificate here; those that have: api, gw-1, signer, sim" in manway(
+        "revoke", site, "gas-1", code=2
+    )
 
 
 def test_a_revoked_gateway_has_no_rights_left_and_a_new_one_is_only_the_new_key(site: Path) -> None:
@@ -391,13 +400,13 @@ def test_renew_signs_the_list_each_time_and_replaces_what_has_thirty_days_left(s
     manway("revoke", site, "gas-1")
     key = (site / "secrets" / "gw-1.key").read_bytes()
     renewed = certificates.renew(site, disk, now + 61 * DAY_S, everything=False)
-    assert renewed == ["broker", "nats", "web", "api", "sim", "gw-1"]  # and not who was revoked
+    assert renewed == ["broker", "nats", "web", "api", "signer", "sim", "gw-1"]  # and not who was revoked
     assert (site / "secrets" / "gw-1.key").read_bytes() != key
     assert len(revocations(site)) == 1
     certificates.renew(site, disk, now + 95 * DAY_S, everything=False)
     assert len(revocations(site)) == 0  # it has ended by itself; its name stays shut out
     assert "user gas-1\ntopic deny #\n" in (site / "mosquitto" / "acl").read_text()
-    assert len(load_register(site).issued) == 7
+    assert len(load_register(site).issued) == 8
 
 
 def test_a_stolen_key_can_be_revoked_after_its_renewal_too(site: Path) -> None:
@@ -427,7 +436,10 @@ def test_check_tells_what_ends_and_when_it_is_due(site: Path) -> None:
     assert {one.file for one in certificates.endings(site, now + 17 * DAY_S) if one.due} == {"crl.pem"}
     late = {one.file: one.due for one in certificates.endings(site, now + 61 * DAY_S)}
     assert late.pop("ca.crt") is False
-    assert set(late) == {"crl.pem", *(f"{name}.crt" for name in ("broker", "nats", "web", "api", "sim", "gw-1", "gas-1"))}
+    assert set(late) == {
+        "crl.pem",
+        *(f"{name}.crt" for name in ("broker", "nats", "web", "api", "signer", "sim", "gw-1", "gas-1")),
+    }
     assert all(late.values())
 
 

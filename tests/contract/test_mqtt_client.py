@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+import json
 import socket
 import ssl
 import time
@@ -198,12 +199,23 @@ def may(subjects: Sequence[str], topic: str) -> bool:
 
 @pytest.mark.parametrize("row", topics.TOPICS, ids=lambda row: row.below_root)
 def test_the_generated_rights_are_the_columns_of_the_topic_table(row: topics.TopicRow) -> None:
-    users = nats_users(["s1"], {"gateway": "g", "api": "a", "simulator": "s"})
+    users = nats_users(["s1"], {"gateway": "g", "api": "a", "signer": "n", "simulator": "s"})
     topic = topics.root("s1") + row.below_root.replace("{device}", "gas-1")
-    plays = {"device": "simulator", "lock": "simulator"}
-    assert [user.name for user in users if may(user.publish, topic)] == [plays.get(row.writer, row.writer)]
-    assert [user.name for user in users if may(user.subscribe, topic)] == [plays.get(row.reader, row.reader)]
+    plays = {"device": "simulator", "lock": "simulator", "instrument": "simulator"}
+
+    def named(column: str) -> list[str]:
+        return [plays.get(word, word) for word in column.split(", ") if word != "radio"]  # that one never meets a broker
+
+    assert [user.name for user in users if may(user.publish, topic)] == named(row.writer)
+    assert [user.name for user in users if may(user.subscribe, topic)] == named(row.reader)
     assert not any(may([*user.publish, *user.subscribe], topic.replace("/48/s1/", "/32/demo/")) for user in users)
+
+
+def test_who_may_say_nothing_is_told_so(tmp_path: Path) -> None:
+    """For NATS an empty list of what is allowed allows everything."""
+    path = write_nats_config(tmp_path, free_port(), nats_users(["s1"], {"signer": "n"}))
+    (row,) = json.loads(path.read_text())["authorization"]["users"]
+    assert row["permissions"]["publish"] == {"deny": [">"]}
 
 
 def test_the_configuration_is_readable_by_its_owner_alone(tmp_path: Path) -> None:

@@ -355,7 +355,7 @@ def test_a_bridge_that_starts_without_its_records_waits_for_them(on_a_server: Po
     async def scenario(rig: Rig) -> None:
         await rig.send(1, locked("a"))
         bus = rig.broker.bus("api-2", [])
-        bridge = Bridge(rig.office, bus, PLAN_KEY, ["yard-north"], in_place)
+        bridge = Bridge(rig.office, bus, PLAN_KEY, ["yard-north"], in_place, rig.signer)
         async with asyncio.TaskGroup() as group:
             with away(on_a_server):
                 task = group.create_task(bridge.run())

@@ -12,8 +12,10 @@ from fastapi.routing import APIRoute
 from starlette.routing import Mount, Route
 
 from api import store
+from api.enrolments import LockEnrolment
 from api.http import COOKIE
 from api.rights import PUBLIC, RIGHTS
+from api.rotations import KeyRotation
 from manway.entities import PermitState, Person
 from manway.events import AlarmRaised
 from manway.ids import Priority, Role
@@ -43,6 +45,9 @@ BODIES: dict[str, object] = {
     "emergency-openings": {"lock": LOCK},
     "reset": {"reason": "x", "verdict": "test"},
     "shelve": {"reason": "x", "minutes": 5},
+    "enrolments": {"space": SPACE, "entrance": "none", "device": "lock-x1"},
+    "secret": {"secret": "00" * 16},
+    "rotations": {"site": "yard-north", "role": "issuer"},
 }
 QUERY = {"telemetry": "?device=gas-n04&gas=O2"}
 OBJECTS = ("known", "unknown")
@@ -65,11 +70,17 @@ def a_staffed_api(folder: Path) -> Iterator[tuple[Bench, dict[str, str]]]:
         alarm = AlarmRaised(id="alarm-1", at=bench.now(), site="yard-north", alarm="alarm-1", kind="GAS_LOW",
                             object="gas-n04/H2S", space=SPACE, priority=Priority.P1)  # fmt: skip
         bench.add_events(alarm)
+        with bench.records.change() as db:
+            enrolment = LockEnrolment("enrolment-1", "yard-north", SPACE, "none", "lock-x1", "p04", bench.now())
+            store.put(db, "LockEnrolment", enrolment.id, enrolment, site="yard-north")
+            rotation = KeyRotation("rotation-1", "yard-north", "issuer", 2, bytes(32), "p04", bench.now())
+            store.put(db, "KeyRotation", rotation.id, rotation, site="yard-north")
         people = [person_of(role, named=True) for role in Role]
         # Closed: whatever a permitted role asks of it is refused by its state, so that one permit serves every cell.
         permit = bench.make_permit(PermitState.CLOSED, requester=people[0], entrants=people)
         assert permit.state in TERMINAL
-        yield bench, {"permit": permit.id, "alarm": "alarm-1", "space": SPACE, "command": "none", "item": "signs"}
+        yield bench, {"permit": permit.id, "alarm": "alarm-1", "space": SPACE, "command": "none", "item": "signs",
+                     "enrolment": "enrolment-1", "rotation": "rotation-1"}  # fmt: skip
 
 
 def expected(route: str, role: Role, *, named: bool, known: bool) -> set[int] | str:
@@ -146,6 +157,11 @@ def test_the_table_is_the_one_that_was_agreed() -> None:
         "POST /api/v1/alarms/{alarm}/reset": "approver manager",
         "POST /api/v1/alarms/{alarm}/brief": "attendant approver manager",
         "GET /api/v1/alarms/{alarm}/brief": "attendant approver manager regulator auditor",
+        "POST /api/v1/locks/enrolments": "manager",
+        "POST /api/v1/locks/enrolments/{enrolment}/confirm": "manager",
+        "POST /api/v1/locks/enrolments/{enrolment}/secret": "worker attendant manager",
+        "POST /api/v1/keys/rotations": "manager",
+        "POST /api/v1/keys/rotations/{rotation}/confirm": "manager",
     }
     for route, who in risk.items():
         cells = RIGHTS[route].cells

@@ -273,7 +273,7 @@ RULES = ("engine", "reports", "orders", "step", "occupancy")
 
 def test_every_reason_for_a_refused_command_has_a_text() -> None:
     reasons = set(chain.from_iterable(_reasons(ROOT / "manway" / f"{name}.py") for name in RULES))
-    settling = [ROOT / "api" / "bridge.py", ROOT / "api" / "meanings.py"]
+    settling = [ROOT / "api" / f"{name}.py" for name in ("bridge", "issuing", "meanings")]
     for scope, call in (found for path in settling for found in _calls(path, "values")):
         reasons |= {text for k in call.keywords if k.arg == "result" for text in _strings(k.value, scope) if text}
     reasons |= _constants(r"lock\.[a-z_]+", settling)

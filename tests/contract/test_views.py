@@ -104,6 +104,34 @@ def test_a_page_before_the_first_picture_says_unknown_everywhere(bench: Bench) -
     assert model(bench, "space", "manager", space=SPACE)["inside_count"] is None
 
 
+def rows(found: object) -> list[dict[str, str]]:
+    assert isinstance(found, list)
+    return found
+
+
+def test_where_a_lock_stands_that_is_silent_for_minutes_nobody_knows(bench: Bench) -> None:
+    permit = bench.make_permit(PermitState.CLOSING)
+    bench.look()
+
+    def shown() -> set[tuple[str, str]]:
+        (tile,) = [t for t in rows(model(bench, "wall", "manager")["tiles"]) if t["id"] == SPACE]
+        (entrance,) = rows(model(bench, "space", "manager", space=SPACE)["entrances"])
+        one = model(bench, "attendant", "attendant", permit=permit.id)["one"]
+        assert isinstance(one, dict)
+        return {
+            (tile["lock"], tile["lock_text"]),
+            (entrance["position"], entrance["position_text"]),
+            (one["lock"]["position"], one["lock"]["reported"]),
+        }
+
+    assert shown() == {("locked", "Locked")}
+    bench.wait(600.0)
+    bench._give("yard-north", [])
+    assert shown() == {("unknown", "Unknown")}
+    bench.look()
+    assert shown() == {("locked", "Locked")}
+
+
 # ---- the attendant
 
 

@@ -21,7 +21,8 @@ SETPOINT_LAX       P2 P2 0      INSTR_DUE          P3 P3 0      TEST_STALE      
 REC_15MIN_MISSED   P3 P3 0      LOCK_OFFLINE       P3 P3 0      LOCK_BATTERY       P3 P3 0
 GATEWAY_LOST       P3 P1 5      UPLINK_LOST        P2 P2 0      STORE_LAGGING      P3 P2 0
 JOURNAL_GAP        P2 P2 0      JOURNAL_FAILING    P2 P2 0      ALARM_PATH_FAILED  P2 P2 0
-CLOCK_UNTRUSTED    P2 P2 0      SUSPICION          P3 P3 0      WEATHER            P4 P2 0
+CLOCK_UNTRUSTED    P2 P2 0      RADIO_LOST         P2 P2 0      SUSPICION          P3 P3 0
+WEATHER            P4 P2 0
 """
 CELLS = TABLE.split()
 ROWS = list(zip(CELLS[::4], CELLS[1::4], CELLS[2::4], CELLS[3::4], strict=True))

@@ -10,8 +10,9 @@ from manway.codec_ble import LogCount, LogDone, LogOp, LogRequest
 from manway.entities import Bolt, Door, LockFlag, LogEvent, ResultCode
 from manway.errors import DecodeRejected, ProfileInvalid
 from manway.runtime.signing import SigningKey, is_usable, kid_of, load_or_make_key, load_public_key, verify
-from tests.core.test_grant_vectors import VECTORS, hello_of_the_vector
+from tests.core.test_grant_vectors import hello_of_the_vector
 from tests.kit.locks import ISSUER, LOCK
+from tests.kit.vectors import VECTORS
 
 STATE = bytes.fromhex(VECTORS["hello"]["state"])
 RECORD = bytes.fromhex(VECTORS["log"]["record_2"])
@@ -33,7 +34,7 @@ def test_a_state_reads_field_by_field() -> None:
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(0, 0), (0, 2), (1, 5), (2, 3), (3, 5), (5, 0x05), (6, 101), (6, 254), (7, 5)],
+    [(0, 0), (0, 2), (1, 5), (2, 3), (3, 5), (5, 0x07), (6, 101), (6, 254), (7, 5)],
     ids=str,
 )
 def test_a_state_outside_its_vocabulary_is_rejected(at: int, value: int) -> None:
@@ -84,7 +85,7 @@ def test_a_hello_whose_signature_is_out_of_range_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "value"), [(16, 0x05), (18, 5), (19, 3), (20, 7), (21, 101)], ids=["event", "bolt", "door", "kind", "battery"]
+    ("at", "value"), [(16, 0x07), (18, 5), (19, 3), (20, 7), (21, 101)], ids=["event", "bolt", "door", "kind", "battery"]
 )
 def test_a_log_record_outside_its_vocabulary_is_rejected(at: int, value: int) -> None:
     with pytest.raises(DecodeRejected, match="log record"):

@@ -17,8 +17,9 @@ from manway.events import (
     UnlockUnconfirmed,
 )
 from manway.ids import GrantKind
-from manway.inputs import HelloReceived, LockReported, LogReceived, ResultReceived
+from manway.inputs import ClockBegan, HelloReceived, LockReported, LogReceived, ResultReceived
 from manway.lock import LockPosition
+from manway.reports import MOST_EARLY
 from tests.kit.builders import CTI, Bench, a_lock_state, a_plan, a_result, names
 from tests.kit.clock import EPOCH
 
@@ -340,3 +341,29 @@ def test_every_position_that_may_be_reported_has_its_event() -> None:
     bench.lock(a_lock_state(Bolt.JAMMED), at=4)
     assert position(bench) == LockPosition.JAMMED.value
     assert names(bench.lock(LOCKED, at=4)) == ["LockLocked"]
+
+
+def test_the_states_of_locks_that_no_plan_names_are_kept_up_to_a_bound_and_then_refused() -> None:
+    bench = Bench()
+    for number in range(MOST_EARLY):
+        bench.give(LockReported(f"stray-{number}", LOCKED))
+    (event,) = bench.give(LockReported("stray-x", LOCKED))
+    assert isinstance(event, MessageRejected)
+    assert (event.source, event.reason) == ("stray-x", "1000 locks that no plan names are waiting: no more are kept")
+    assert len(bench.engine.site.early) == MOST_EARLY
+    bench.give(LockReported("stray-0", OPEN))
+    assert bench.engine.site.early["stray-0"] == OPEN, "who is kept is kept up to date"
+
+
+def test_a_refusal_of_the_grant_it_was_given_is_a_sign_of_life() -> None:
+    bench = Bench()
+    bench.give(bench.desk.write_grant(at=EPOCH + 100), at=100)
+    bench.give(ResultReceived("lock-1", None), at=101)
+    assert bench.engine.site.locks["lock-1"].heard_at == EPOCH + 101
+
+
+def test_when_a_device_was_switched_on_is_the_journals_to_know_and_moves_no_rule() -> None:
+    bench = Bench()
+    before = bench.engine.snapshot()
+    assert bench.give(ClockBegan("gas-1", 7, EPOCH, EPOCH)) == []
+    assert bench.engine.snapshot() == before

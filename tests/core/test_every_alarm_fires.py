@@ -281,6 +281,7 @@ SCENES: dict[tuple[str, Priority], Scene] = {
     ("JOURNAL_FAILING", P2): said("JOURNAL_FAILING"),
     ("ALARM_PATH_FAILED", P2): said("ALARM_PATH_FAILED"),
     ("CLOCK_UNTRUSTED", P2): said("CLOCK_UNTRUSTED"),
+    ("RADIO_LOST", P2): said("RADIO_LOST"),
     ("SUSPICION", P3): guessed,
     ("WEATHER", P4): planned(lambda: msgspec.structs.replace(rain(), spaces=[msgspec.structs.replace(a_space(), kind="silo")])),  # type: ignore[type-var]
     ("WEATHER", P2): planned(rain),

@@ -3,13 +3,13 @@
 import pytest
 
 from manway import cose, grant
-from manway.entities import Grant, RefusalReason
+from manway.entities import Bolt, Grant, RefusalReason, ResultCode
 from manway.ids import GrantKind
-from manway.runtime.signing import verify
-from tests.core.test_grant_vectors import COMMON, VECTORS, claims_of
-from tests.kit.locks import ISSUER, SITE
+from manway.runtime.signing import SigningKey, verify
+from tests.kit.locks import ISSUER, SITE, LockBench
+from tests.kit.vectors import COMMON, GRANTS, SIGNERS, VECTORS, claims_of
 
-ENTRY = bytes.fromhex(VECTORS["entry"]["message"])
+ENTRY = GRANTS["ENTRY"]
 PAYLOAD = ENTRY[15:88]
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 CHALLENGE = b"\x18\x27\x50" + COMMON["challenge"]
@@ -17,13 +17,13 @@ LIFE = b"\x18\x28\x18\x28"
 MAX_OPEN = b"\x3a\x00\x01\x00\x00\x19\x0e\x10"
 
 
-def accepted(message: bytes) -> bool:
+def accepted(message: bytes, signer: SigningKey = ISSUER) -> bool:
     """What a lock asks of a message before it looks at lock, challenge and age."""
     try:
         parsed = grant.parse(message)
     except grant.GrantRejected:
         return False
-    return parsed.kid == ISSUER.kid and verify(ISSUER.public_key, parsed.signed, parsed.signature)
+    return parsed.kid == signer.kid and verify(signer.public_key, parsed.signed, parsed.signature)
 
 
 def refusal_of(message: bytes) -> RefusalReason:
@@ -42,25 +42,57 @@ def changed(old: bytes, new: bytes) -> bytes:
     return PAYLOAD.replace(old, new)
 
 
-def test_the_vector_itself_is_accepted() -> None:
-    assert accepted(ENTRY)
+@pytest.mark.parametrize("name", GRANTS)
+def test_the_vector_itself_is_accepted(name: str) -> None:
+    assert accepted(GRANTS[name], SIGNERS[name])
 
 
-def test_none_of_1232_bit_flips_is_accepted() -> None:
-    flips = [ENTRY[:at] + bytes([ENTRY[at] ^ 1 << bit]) + ENTRY[at + 1 :] for at in range(len(ENTRY)) for bit in range(8)]
-    assert len(flips) == 1232
-    assert not any(accepted(flip) for flip in flips)
+def flip(message: bytes, bit: int) -> bytes:
+    """The message with one bit changed."""
+    at, mask = bit // 8, 1 << bit % 8
+    return message[:at] + bytes([message[at] ^ mask]) + message[at + 1 :]
 
 
-def test_none_of_154_truncations_is_accepted() -> None:
-    cuts = [ENTRY[:size] for size in range(len(ENTRY))]
-    assert len(cuts) == 154
+def flips_of(message: bytes) -> list[bytes]:
+    """Every message that differs in one bit."""
+    return [flip(message, bit) for bit in range(8 * len(message))]
+
+
+@pytest.mark.parametrize("name", GRANTS)
+def test_l16_no_flipped_bit_is_accepted(name: str) -> None:
+    flips = flips_of(GRANTS[name])
+    assert len(flips) == 8 * len(GRANTS[name])
+    assert not any(accepted(flip, SIGNERS[name]) for flip in flips)
+
+
+@pytest.mark.parametrize("name", GRANTS)
+def test_l16_no_truncation_is_accepted(name: str) -> None:
+    cuts = [GRANTS[name][:size] for size in range(len(GRANTS[name]))]
     assert {refusal_of(cut) for cut in cuts} == {RefusalReason.SHAPE}
 
 
-def test_no_tail_is_accepted() -> None:
-    tails = [ENTRY + bytes([tail]) for tail in range(256)] + [ENTRY + ENTRY, ENTRY + bytes(90), ENTRY + bytes(91)]
+@pytest.mark.parametrize("name", GRANTS)
+def test_l16_no_tail_is_accepted(name: str) -> None:
+    message = GRANTS[name]
+    tails = [message + bytes([tail]) for tail in range(256)] + [message + message, message + bytes(90), message + bytes(91)]
     assert {refusal_of(tail) for tail in tails} == {RefusalReason.SHAPE}
+
+
+def test_the_entry_has_the_1232_bits_and_154_bytes_of_the_design() -> None:
+    assert (len(flips_of(ENTRY)), len(ENTRY)) == (1232, 154)
+
+
+def test_l16_a_lock_answers_everything_damaged_with_one_byte_and_opens_for_none() -> None:
+    bench = LockBench()
+    bits, size, answers = 8 * len(ENTRY), len(ENTRY), list[object]()
+    for number in range(bits + size + 256):
+        bench.now += 60  # the throttle, which would spare the lock most of this, starts anew
+        good = bench.order(GrantKind.EMERGENCY, max_open_s=3600)  # of an ENTRY's length, and it needs no press
+        cut = good[: number - bits] if number < bits + size else good + bytes([number - bits - size])
+        answers += bench.send(flip(good, number) if number < bits else cut)
+    assert answers == [b"\xff"] * (1232 + 154 + 256)
+    assert (bench.state.bolt, bench.state.session) == (Bolt.LOCKED, 0)
+    assert bench.send(bench.order(GrantKind.EMERGENCY)) == [ResultCode.OPENED]
 
 
 ENVELOPES = {
@@ -84,7 +116,7 @@ ENVELOPES = {
 
 
 @pytest.mark.parametrize("message", ENVELOPES.values(), ids=ENVELOPES)
-def test_another_form_of_the_envelope_is_refused_for_its_shape(message: bytes) -> None:
+def test_l17_another_form_of_the_envelope_is_refused_for_its_shape(message: bytes) -> None:
     assert refusal_of(message) is RefusalReason.SHAPE
 
 
@@ -121,21 +153,48 @@ PAYLOADS = {
 
 
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
-def test_another_form_of_the_claims_is_refused_though_its_signature_holds(payload: bytes) -> None:
+def test_l17_another_form_of_the_claims_is_refused_though_its_signature_holds(payload: bytes) -> None:
     message = signed(payload)
     assert verify(ISSUER.public_key, cose.to_be_signed(cose.GRANT_AAD, ISSUER.kid, payload), message[-64:])
     assert refusal_of(message) is RefusalReason.PAYLOAD
 
 
 @pytest.mark.parametrize("kind", [0, 7, 255])
-def test_an_unknown_kind_is_refused_as_such(kind: int) -> None:
+def test_l19_an_unknown_kind_is_refused_as_such(kind: int) -> None:
     assert refusal_of(signed(changed(b"\x09\x41\x02", b"\x09\x41" + bytes([kind])))) is RefusalReason.KIND
 
 
-def test_a_signature_with_s_and_the_group_order_added_is_refused() -> None:
-    s = int.from_bytes(ENTRY[-32:], "little") + GROUP_ORDER
-    message = ENTRY[:-32] + s.to_bytes(32, "little")
+@pytest.mark.parametrize("name", GRANTS)
+def test_l18_a_signature_with_s_and_the_group_order_added_is_refused(name: str) -> None:
+    s = int.from_bytes(GRANTS[name][-32:], "little") + GROUP_ORDER
+    message = GRANTS[name][:-32] + s.to_bytes(32, "little")
     assert refusal_of(message) is RefusalReason.SIGNATURE
+
+
+@pytest.mark.parametrize("name", GRANTS)
+def test_l18_a_key_of_small_order_verifies_nothing(name: str) -> None:
+    parsed = grant.parse(GRANTS[name])
+    identity = b"\x01" + bytes(31)  # under it R = S * B holds for every message with this signature of its own
+    assert not verify(identity, parsed.signed, identity + bytes(32))
+
+
+# Each kind's own claim in forms that a lenient reader takes for the same.
+OWN = {
+    "SET_TIME, 8-byte integer": ("SET_TIME", b"\x1a", b"\x1b\x00\x00\x00\x00"),
+    "SET_TIME, bignum": ("SET_TIME", b"\x1a", b"\xc2\x44"),
+    "ROTATE_KEY, indefinite string": ("ROTATE_KEY", b"\x58\x24", b"\x5f\x58\x24"),
+    "ROTATE_KEY, long length": ("ROTATE_KEY", b"\x58\x24", b"\x59\x00\x24"),
+    "EMERGENCY, long zero": ("EMERGENCY by issuer", b"\x3a\x00\x01\x00\x00\x00", b"\x3a\x00\x01\x00\x00\x18\x00"),
+    "CLOSE_OUT, indefinite map": ("CLOSE_OUT", b"\xa6\x02", b"\xbf\x02"),
+    "PREP, negative max_open": ("PREP", b"\x19\x0e\x10", b"\x39\x0e\x10"),
+}
+
+
+@pytest.mark.parametrize(("name", "old", "new"), OWN.values(), ids=OWN)
+def test_l17_another_form_of_a_kinds_own_claim_is_refused_though_its_signature_holds(name: str, old: bytes, new: bytes) -> None:
+    payload = GRANTS[name][15:-66]
+    assert old in payload
+    assert refusal_of(signed(payload.replace(old, new, 1))) is RefusalReason.PAYLOAD
 
 
 def test_every_vector_survives_encoding_again() -> None:
@@ -163,6 +222,7 @@ WRONG: dict[str, dict[str, int | bytes | GrantKind]] = {
     "key in an ENTRY": {"new_key": NEW_KEY},
     "no key": {"kind": GrantKind.ROTATE_KEY},
     "key of role 1": {"kind": GrantKind.ROTATE_KEY, "new_key": b"\x01" + NEW_KEY[1:]},
+    "key of small order": {"kind": GrantKind.ROTATE_KEY, "new_key": NEW_KEY[:4] + bytes(32)},
     "key without its zero": {"kind": GrantKind.ROTATE_KEY, "new_key": b"\x00\x01" + NEW_KEY[2:]},
 }
 

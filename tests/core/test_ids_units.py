@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from manway.ids import derived_id
 from manway.units import (
+    conversion,
     lel_to_percent,
     mg_m3_to_ppm,
     molar_volume_l,
@@ -120,3 +121,32 @@ def test_a_set_point_is_never_above_the_limit(value: float, step: float) -> None
 def test_more_gas_is_never_less_mass(a: float, b: float) -> None:
     low, high = sorted((a, b))
     assert ppm_to_mg_m3(low, molar_mass_g=34.081) <= ppm_to_mg_m3(high, molar_mass_g=34.081)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "to", "same"),
+    [
+        (12.0, "ppm", "ppm", 12.0),
+        (1500.0, "ppb", "ppm", 1.5),
+        (0.1, "% vol", "ppm", 1000.0),
+        (10_000.0, "ppm", "% vol", 1.0),
+        (9.92, "mg/m3", "ppm", 7.0),  # H2S, vector 1
+        (9920.0, "ug/m3", "ppm", 7.0),
+        (20.0, "°C", "°C", 20.0),
+        (212.0, "°F", "°C", 100.0),
+        (-40.0, "°F", "°C", -40.0),
+        (273.15, "K", "°C", 0.0),
+        (101_325.0, "Pa", "hPa", 1013.25),
+        (101.325, "kPa", "hPa", 1013.25),
+        (250.0, "mA", "A", 0.25),
+    ],
+)
+def test_a_device_s_unit_becomes_its_channel_s(value: float, unit: str, to: str, same: float) -> None:
+    factor, offset = conversion(unit, to, molar_mass_g=34.081)  # of H2S, where it matters
+    assert value * factor + offset == pytest.approx(same, abs=0.005)
+
+
+@pytest.mark.parametrize(("unit", "to"), [("mg/m3", "ppm"), ("% LEL", "ppm"), ("ppm", "% LEL"), ("°C", "ppm"), ("", "A")])
+def test_a_way_that_nobody_knows_is_refused(unit: str, to: str) -> None:
+    with pytest.raises(ValueError, match="no conversion from"):
+        conversion(unit, to)

@@ -14,9 +14,11 @@ from manway.measurements import (
     GAS,
     GATEWAY,
     LOCK,
+    RADIO,
     STATUSES,
     TS_END_MS,
     U32_END,
+    RadioHealth,
     channel_of,
     checked_id,
     event_line,
@@ -24,6 +26,7 @@ from manway.measurements import (
     gas_line,
     gateway_line,
     lock_line,
+    radio_line,
     received_ms,
     status_code,
     status_field,
@@ -243,6 +246,20 @@ def test_a_heartbeat_is_one_line_of_floats() -> None:
     line = gateway_line("gw-1", AT, fill=0, lag_s=2, engine_age_s=0.5, rss=90_000_000)
     assert line == b"gateway,gw=gw-1 fill=0.0,lag_s=2.0,engine_age_s=0.5,rss=90000000.0 1795046400250000000"
     assert named(line) == columns_of(GATEWAY)
+
+
+def test_an_adapters_health_is_one_line_with_every_counter() -> None:
+    health = RadioHealth("hci0", 4, 3, 5, 1, 2, red=False, heard_age_s=0.25, errors={"lost": 2, "timeout": 1})
+    line = radio_line("gw-1", AT, health)
+    assert line.startswith(b"radio,gw=gw-1,adapter=hci0 slots=4i,used=3i,seen=5i,waiting=1i,rung=2i,e_timeout=1i,e_slots=0i")
+    assert line.endswith(b",red=f,heard_age_s=0.25 1795046400250000000")
+    assert named(line) == columns_of(RADIO)
+
+
+def test_an_adapter_that_never_heard_anything_says_no_age() -> None:
+    line = radio_line("gw-1", AT, RadioHealth("hci0", 4, 0, 0, 0, 5, red=True, heard_age_s=None, errors={}))
+    assert b"heard_age_s" not in line
+    assert b",red=t " in line
 
 
 @pytest.mark.parametrize("at", [-1.0, TS_END_MS / 1000, math.nan, math.inf])

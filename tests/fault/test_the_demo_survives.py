@@ -30,7 +30,7 @@ def run(*options: str, port: int | None = None, data: Path) -> "subprocess.Compl
     )
 
 
-@pytest.mark.parametrize("victim", ["gateway", "api", "broker"])
+@pytest.mark.parametrize("victim", ["gateway", "api", "signer", "broker"])
 def test_the_story_ends_right_although_a_process_is_killed(victim: str, tmp_path: Path) -> None:
     done = run("--check", "--kill", victim, data=tmp_path / "data")
 
@@ -101,7 +101,7 @@ class _Manager:
 def test_ctrl_c_stops_everything_within_five_seconds(tmp_path: Path) -> None:
     with running_demo(tmp_path / "data") as demo:
         children = demo.children()
-        assert set(children) == {"broker", "gateway", "api", "firmware_sim"}
+        assert set(children) == {"broker", "gateway", "api", "api.signer", "firmware_sim"}
         asked = time.monotonic()
         demo.process.send_signal(signal.SIGINT)
         assert demo.process.wait(10) == 0

@@ -111,7 +111,9 @@ class Service:
             k: self._here(resolved(str(v), self._site.folder)) for k, v in SERVICES[self.name].get("environment", {}).items()
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("MANWAY_")}
-        return inherited | own | {"MANWAY_HOST": "127.0.0.1", "MANWAY_PORT": str(self._site.port), "PYTHONPATH": str(ROOT)}
+        ports = {"MANWAY_PORT": str(self._site.port), "MANWAY_PANEL_PORT": str(self._site.panel_port)}
+        hosts = {"MANWAY_HOST": "127.0.0.1", "MANWAY_PANEL_HOST": "127.0.0.1"}
+        return inherited | own | hosts | ports | {"PYTHONPATH": str(ROOT)}
 
     def start(self) -> Self:
         with self.log.open("ab") as out:
@@ -147,7 +149,7 @@ class Site:
     def __init__(self, folder: Path, influx: InfluxServer, records: str) -> None:
         run_init(Wish(folder, [], [], [], "localhost", local=False, owner=None))
         self.folder, self.influx = folder, influx
-        self.broker_port, self.port = free_port(), free_port()
+        self.broker_port, self.port, self.panel_port = free_port(), free_port(), free_port()
         self.elsewhere = {
             "mosquitto:8883": f"localhost:{self.broker_port}",
             "listener 8883": f"listener {self.broker_port} 127.0.0.1",
@@ -212,24 +214,26 @@ def site(tmp_path: Path, postgres: Postgres) -> Iterator[Site]:
 
 
 def test_a_site_comes_up_carries_data_and_goes_down(site: Site) -> None:
-    with running(site, "mosquitto", "yard", "api", "gateway", "sim") as services:
+    with running(site, "mosquitto", "yard", "api", "signer", "gateway", "sim") as services:
         services["mosquitto"].start()
         assert services["yard"].start().ends(READY_S) == 0, services["yard"].log.read_text()
         services["api"].start()
+        services["signer"].start()
         services["gateway"].start()
         until(lambda: site.answers("healthz") == 200, services["api"].log)
         until(lambda: site.answers("readyz") == 200, services["gateway"].log)
         services["sim"].start()
         until(lambda: site.stored('SELECT count("s") FROM "gas"'), services["sim"].log)
-        for name in ("mosquitto", "gateway", "api", "sim"):
+        for name in ("mosquitto", "gateway", "api", "signer", "sim"):
             until(services[name].well, services[name].log, 10.0)
         services["mosquitto"].ask_to_stop()
         assert services["mosquitto"].ends(STOPS_S) == 0
-        for name in ("mosquitto", "gateway"):
+        for name in ("mosquitto", "gateway", "signer"):
             until(lambda: not services[name].well(), services["gateway"].log, 10.0)  # noqa: B023  asked at once
-        for name in ("sim", "gateway", "api"):
+        ours = ("sim", "gateway", "api", "signer")
+        for name in ours:
             services[name].ask_to_stop()
-        assert {name: services[name].ends(STOPS_S) for name in ("sim", "gateway", "api")} == {"sim": 0, "gateway": 0, "api": 0}
+        assert {name: services[name].ends(STOPS_S) for name in ours} == dict.fromkeys(ours, 0)
     again = Service(site, "yard").start()
     assert again.ends(READY_S) == 0
     assert "seeded" in again.log.read_text().splitlines()[-1]  # a second `up` puts nothing in twice

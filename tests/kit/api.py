@@ -19,7 +19,6 @@ from api.http import guarded
 from api.office import Office
 from api.pages import Pages
 from api.plans import Plans
-from api.signer import Signer
 from firmware_sim.lock import Body
 from gateway.picture import site_state
 from manway.checks import questions
@@ -49,8 +48,9 @@ from manway.runtime.telemetry_embedded import EmbeddedStore
 from manway.runtime.yard import Yard, load_yard
 from tests.kit.builders import a_lock_state
 from tests.kit.clock import EPOCH, FakeClock
-from tests.kit.locks import ISSUER, LockBench, counting_random, only, seeded_key
+from tests.kit.locks import LockBench, counting_random, only, seeded_key
 from tests.kit.memory_broker import MemoryBroker, MemoryBus
+from tests.kit.signer import SignerInPlace
 
 SITES = ["yard-north", "yard-south"]
 SPACE, LOCK, GAS = "n04", "lock-n04", "gas-n04"  # quiet: nobody works there
@@ -100,8 +100,8 @@ class Desk:
             clock.set(EPOCH)
         self.clock = clock
         self.timings = settings.timings(yard=True)
-        signer = Signer(ISSUER, counting_random())
-        self.office = Office(self.records, clock, signer, settings.limits("CN"), self.timings, yard=True)
+        self.office = Office(self.records, clock, counting_random(), settings.limits("CN"), self.timings, yard=True)
+        self.signer = SignerInPlace(self.office, self.records, sites=SITES)
         self.telemetry = EmbeddedStore(folder / "telemetry", writer=True)
         self.broker = MemoryBroker()
         self.engines = {site: Engine(site, self.office.limits, self.timings) for site in SITES}

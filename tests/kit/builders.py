@@ -12,6 +12,7 @@ from manway.checks import Facts, LiveInstrument, LockFacts, Question, questions
 from manway.commands import (
     AcknowledgeAlarm,
     AnyCommand,
+    OpenForRescue,
     OrderEvacuation,
     RaiseSos,
     RecordCheckIn,
@@ -339,6 +340,9 @@ class Desk:
 
     def reset(self, alarm: str, at: float, by: str = "manager") -> CommandReceived:
         return self._received(ResetAlarm, by, at, alarm=alarm, reason="sludge was stirred", verdict="real")
+
+    def rescue(self, at: float = EPOCH, *, coded: bool = True, lock: str = "lock-1") -> CommandReceived:
+        return self._received(OpenForRescue, "“Li Wei”", at, lock=lock, space=self._space, coded=coded)
 
     def write_grant(
         self, kind: GrantKind = GrantKind.ENTRY, at: float = EPOCH, *, lock: str = "lock-1", grant: bytes = CTI

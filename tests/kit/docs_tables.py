@@ -18,7 +18,7 @@ import typer
 
 from api.actions import ACTIONS
 from api.rights import PUBLIC, RIGHTS
-from manway import alarm, codec_mqtt, instrument, lock, measurements, permit, person, space, topics
+from manway import alarm, channels, codec_mqtt, instrument, lock, measurements, permit, person, space, topics
 from manway.catalogue import CATALOGUE, AlarmKind, latches
 from manway.checks import CHECKS, ITEMS, points_needed
 from manway.cli import app
@@ -441,6 +441,12 @@ def payloads() -> str:
     kinds = [kind for kind in found if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
     rows = [[_code(k.__name__), ", ".join(map(_code, k.__struct_fields__)), sentence(k)] for k in kinds]
     return table(("payload", "fields", "meaning"), rows)
+
+
+def channel_codes() -> str:
+    """Return the channels of the packed wire."""
+    rows = [[f"{code:#04x}" if code >= 0x80 else code, _code(name), unit] for code, (name, unit) in channels.CHANNELS.items()]
+    return table(("code", "channel", "unit"), rows)
 
 
 def columns() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import count
 
 from firmware_sim.lock import Body, Publish, VirtualLock
+from firmware_sim.lock_log import CAPACITY
 from manway import codec_ble, cose, grant
 from manway.codec_ble import HELLO_REQUEST
 from manway.entities import Grant, LockHello, LockResult, LockState, LogEvent, LogRecord, ResultCode
@@ -17,6 +18,10 @@ def seeded_key(seed_from: int) -> SigningKey:
 
 
 ISSUER, LOCK, HOLDER, SITE, FIRMWARE = (seeded_key(at) for at in (0x00, 0x20, 0x40, 0x60, 0x80))
+
+
+SECRET = bytes(range(0xC0, 0xD0))  # printed inside the case
+ADVERTISEMENT_KEY = bytes(range(0xE0, 0x100))
 
 
 def counting_random() -> Callable[[int], bytes]:
@@ -38,14 +43,20 @@ class LockBench:
         random_bytes: Callable[[int], bytes] | None = None,
         verifier: Callable[[bytes, bytes, bytes], bool] = verify,
         clock_ahead_s: float | None = None,
+        factory: bool = False,
+        log_capacity: int = CAPACITY,
     ) -> None:
+        """Put a lock on the bench; `factory`: nobody has enrolled it yet."""
         self.key = key
         self.now = 0.0
         self.flash: list[bytes] = [] if flash is None else flash
         self.lock = VirtualLock(
             public_key=key.public_key,
-            issuer_key=ISSUER.public_key,
-            site_key=SITE.public_key,
+            issuer_key=b"" if factory else ISSUER.public_key,
+            site_key=b"" if factory else SITE.public_key,
+            firmware_key=FIRMWARE.public_key,
+            secret=SECRET,
+            log_capacity=log_capacity,
             sign=key.sign,
             verify=verifier,
             random_bytes=random_bytes or counting_random(),
@@ -57,10 +68,10 @@ class LockBench:
         )
         self._grants = count(1)
 
-    def hello(self) -> LockHello:
+    def hello(self, *, link: str = "") -> LockHello:
         """Ask for a hello, check its signature and read it."""
         self.wait(0.5)  # two a second at most
-        payload = only(self.lock.receive("hello", HELLO_REQUEST, self.now), "hello")
+        payload = only(self.lock.receive("hello", HELLO_REQUEST, self.now, link=link), "hello")
         envelope, hello = codec_ble.open_hello(payload)
         assert verify(self.key.public_key, envelope.signed, envelope.signature)
         return hello
@@ -92,9 +103,15 @@ class LockBench:
         )
         return signer.sign(cose.GRANT_AAD, grant.encode_payload(claims))
 
-    def send(self, message: bytes) -> list[ResultCode | bytes]:
+    def send(self, message: bytes, *, link: str = "") -> list[ResultCode | bytes]:
         """Deliver a message; verified result codes, or the refusal byte as it came."""
-        return self.codes(self.lock.receive("grant", message, self.now))
+        return self.codes(self.lock.receive("grant", message, self.now, link=link))
+
+    def enrol(self, message: bytes, *, link: str = "") -> list[ResultCode | bytes]:
+        """Deliver an enrolment; its verified answer, or the refusal byte."""
+        out = self.lock.receive("enrol", message, self.now, link=link)
+        results = [self._result(sent.payload) for sent in out if sent.name in ("enrol", "result")]
+        return [result if isinstance(result, bytes) else result.code for result in results]
 
     def press(self) -> list[ResultCode | bytes]:
         return self.codes(self.lock.press(self.now))

@@ -13,9 +13,9 @@ from api.actions import ACTIONS, Call, refused
 from api.bridge import Bridge
 from api.http import Problem, once
 from api.office import Office
+from api.public_keys import load_public_keys
 from api.reads import READS, Look
 from api.rights import RIGHTS
-from api.signer import Signer
 from api.watchdog import Watchdog
 from firmware_sim.app import build_posts
 from firmware_sim.devices import Devices, subscriptions
@@ -36,6 +36,7 @@ from tests.kit.clock import FakeClock
 from tests.kit.gateway import a_gateway, a_host, in_place, open_journal
 from tests.kit.locks import counting_random
 from tests.kit.memory_broker import MemoryBroker
+from tests.kit.signer import SignerInPlace
 
 T = TypeVar("T")
 
@@ -121,10 +122,12 @@ async def a_site(folder: Path, *, seed: int = 7, story: bool = False) -> AsyncIt
     sites = [s.id for s in yard.site]
     telemetry = EmbeddedStore(folder / "telemetry", writer=True)
     records = store.Records(folder / "records.db")
-    signer = Signer(load_or_make_key(folder / "keys" / "issuer.key"), counting_random())
-    office = Office(records, clock, signer, limits, timings, yard=True)
+    office = Office(records, clock, counting_random(), limits, timings, yard=True)
     api_bus = broker.bus("api", [(f, 1) for s in sites for f in api_filters(s)])
-    bridge = Bridge(office, api_bus, load_or_make_key(folder / "keys" / "plan.key"), sites, in_place)
+    office.keys = load_public_keys(folder / "keys")
+    own, following = (load_or_make_key(folder / "keys" / f"{name}.key") for name in ("issuer", "issuer-next"))
+    signer = SignerInPlace(office, records, key=own, following=following, sites=sites)
+    bridge = Bridge(office, api_bus, load_or_make_key(folder / "keys" / "plan.key"), sites, in_place, signer)
     plan_key = load_public_key(folder / "keys" / "plan.pub")
     journal = open_journal(folder)
     hosts = [a_host(journal, s, plan_key, LogOutput(), began=clock.now(), limits=limits, timings=timings) for s in sites]
