@@ -13,10 +13,10 @@ ARG GID=10001
 # The folders below give new volumes their owner: see `volumes` in docker-compose.yml.
 RUN groupadd --non-unique --gid "${GID}" manway \
     && useradd --non-unique --uid "${UID}" --gid "${GID}" --no-create-home --home-dir /var/lib/manway --shell /usr/sbin/nologin manway \
-    && for name in mosquitto influxdb postgres grafana gateway api sim nats-1 nats-2 nats-3; do \
+    && for name in mosquitto influxdb postgres grafana gateway api signer signer-socket sim nats-1 nats-2 nats-3; do \
          install -d -m 0700 -o "${UID}" -g "${GID}" "/volumes/${name}"; \
        done \
-    && for name in gateway api sim; do install -d -m 0700 -o "${UID}" -g "${GID}" "/volumes/${name}/keys"; done \
+    && for name in gateway api signer sim; do install -d -m 0700 -o "${UID}" -g "${GID}" "/volumes/${name}/keys"; done \
     && install -d -m 0700 -o "${UID}" -g "${GID}" /var/lib/manway
 COPY --from=packages /opt/manway /opt/manway
 COPY manway /app/manway
