@@ -274,6 +274,8 @@ def _ask_lock(step: Step, command: GreetLock | WriteGrant | RelayEnrolment | Ope
             return None
         case OpenForRescue():
             return _rescue(step, command)
+        case _:
+            assert_never(command)
 
 
 def _enrol_on_air(step: Step, command: RelayEnrolment) -> None:
