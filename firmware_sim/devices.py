@@ -94,7 +94,9 @@ def build_post(
     boot = random.randrange(1, 2**32)
     own = YardRadio.of(yard.instrument)
     enrolment = Enrolment(own.device_id, own.device_key, signs=True)
-    instrument = VirtualInstrument(yard.instrument, f"YD4-{yard.id}", air, boot, now, random, enrolment=enrolment)
+    beside = ("fan_a", "battery_percent")  # a yard's fan is seen wherever its instrument speaks
+    name = yard.instrument
+    instrument = VirtualInstrument(name, f"YD4-{yard.id}", air, boot, now, random, beside=beside, enrolment=enrolment)
     return Post(yard, lock, instrument)
 
 
