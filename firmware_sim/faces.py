@@ -79,7 +79,28 @@ class LockFace:
         return self._lock.links_to_drop(now)
 
 
-class GasFace:
+class _Measuring:
+    """What every instrument's face has: a next message, and nothing that a link leaves behind."""
+
+    _due: float
+
+    def next_deadline(self) -> float | None:
+        """Return when the next message is due."""
+        return self._due
+
+    def link_made(self, _now: float, _link: str) -> None:
+        """An instrument keeps nothing of a link."""
+
+    def link_lost(self, _now: float, _link: str) -> list[Publish]:
+        """An instrument keeps nothing of a link."""
+        return []
+
+    def links_to_drop(self, _now: float) -> list[str]:
+        """Who listens to an instrument may stay."""
+        return []
+
+
+class GasFace(_Measuring):
     """The face of an instrument: a frame a second while it is on, whoever listens."""
 
     service, rows = gatt.GAS_SERVICE, GAS_ROWS
@@ -132,26 +153,11 @@ class GasFace:
             said.append(Publish("instrument", about))
         return said
 
-    def next_deadline(self) -> float | None:
-        """Return when the next frame is due."""
-        return self._due
-
-    def link_made(self, _now: float, _link: str) -> None:
-        """An instrument keeps nothing of a link."""
-
-    def link_lost(self, _now: float, _link: str) -> list[Publish]:
-        """An instrument keeps nothing of a link."""
-        return []
-
-    def links_to_drop(self, _now: float) -> list[str]:
-        """Who listens to an instrument may stay."""
-        return []
-
 
 _BATTERY_AT = 29  # of an Instrument: version 1, id 8, boot 2, firmware 4, three dates of 4, warm-up 2 (`locks.md` §5)
 
 
-class ProfiledFace:
+class ProfiledFace(_Measuring):
     """The face of another maker's instrument: what its profile says, in a service of no standing, a message a second."""
 
     service = "c0de0001-0000-4000-8000-000000000001"
@@ -194,21 +200,6 @@ class ProfiledFace:
         self._due = max(self._due + FRAME_S, now + FRAME_S / 2)
         self._advertised = self._model.advertising_data()
         return [Publish(uuid, self._model.value(uuid)) for uuid in self._vias]
-
-    def next_deadline(self) -> float | None:
-        """Return when the next message is due."""
-        return self._due
-
-    def link_made(self, _now: float, _link: str) -> None:
-        """It keeps nothing of a link."""
-
-    def link_lost(self, _now: float, _link: str) -> list[Publish]:
-        """It keeps nothing of a link."""
-        return []
-
-    def links_to_drop(self, _now: float) -> list[str]:
-        """Who listens to an instrument may stay."""
-        return []
 
 
 def face_of(model: Model, now: float) -> Face:

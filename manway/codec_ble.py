@@ -6,8 +6,7 @@ structures raises `DecodeRejected`.
 
 import enum
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from hashlib import sha256
 
 import msgspec
@@ -25,7 +24,7 @@ from manway.entities import (
     RefusalReason,
     ResultCode,
 )
-from manway.errors import DecodeRejected
+from manway.errors import DecodeRejected, rejecting, require
 from manway.ids import GrantKind
 
 HELLO_REQUEST = b"\x01"
@@ -108,22 +107,8 @@ class LogDone(msgspec.Struct, frozen=True):
     supported: bool
 
 
-@contextmanager
-def _rejecting(source: str) -> Iterator[None]:
-    """Turn what `struct` and the enums say of wrong bytes into `DecodeRejected`."""
-    try:
-        yield
-    except (struct.error, ValueError) as error:
-        raise DecodeRejected(source, str(error)) from error
-
-
-def _require(*, fact: bool, otherwise: str) -> None:
-    if not fact:
-        raise ValueError(otherwise)
-
-
 def _require_battery(percent: int) -> None:
-    _require(fact=percent <= 100 or percent == BATTERY_UNKNOWN, otherwise=f"battery {percent} %")  # noqa: PLR2004
+    require(fact=percent <= 100 or percent == BATTERY_UNKNOWN, otherwise=f"battery {percent} %")  # noqa: PLR2004
 
 
 def encode_state(state: LockState) -> bytes:
@@ -145,11 +130,11 @@ def encode_state(state: LockState) -> bytes:
 
 def decode_state(data: bytes) -> LockState:
     """Read the 20 bytes of a lock state; `cause` 0 means that nothing was logged yet."""
-    with _rejecting("lock state"):
+    with rejecting("lock state"):
         version, bolt, door, session, flags, cause, battery, fault, log_seq, boot, tick = _STATE.unpack(data)
-        _require(fact=version == VERSION, otherwise=f"version {version}")
-        _require(fact=session <= ARMED_SESSION, otherwise=f"session {session}")
-        _require(fact=fault <= LAST_FAULT, otherwise=f"fault {fault}")
+        require(fact=version == VERSION, otherwise=f"version {version}")
+        require(fact=session <= ARMED_SESSION, otherwise=f"session {session}")
+        require(fact=fault <= LAST_FAULT, otherwise=f"fault {fault}")
         _require_battery(battery)
         return LockState(
             bolt=Bolt(bolt),
@@ -181,9 +166,9 @@ def encode_hello(hello: LockHello) -> bytes:
 
 def decode_hello(data: bytes) -> LockHello:
     """Read the 93 bytes of a hello."""
-    with _rejecting("hello"):
+    with rejecting("hello"):
         version, lock_id, challenge, state, log_head, time, kid_0, kid_1, firmware = _HELLO.unpack(data)
-        _require(fact=version == VERSION, otherwise=f"version {version}")
+        require(fact=version == VERSION, otherwise=f"version {version}")
     return LockHello(
         lock_id=lock_id,
         challenge=challenge,
@@ -203,9 +188,9 @@ def encode_result(result: LockResult) -> bytes:
 
 def decode_result(data: bytes) -> LockResult:
     """Read the 78 bytes of a result."""
-    with _rejecting("result"):
+    with rejecting("result"):
         version, lock_id, cti, code, state, log_head = _RESULT.unpack(data)
-        _require(fact=version == VERSION, otherwise=f"version {version}")
+        require(fact=version == VERSION, otherwise=f"version {version}")
         return LockResult(lock_id, cti, ResultCode(code), decode_state(state), log_head)
 
 
@@ -248,7 +233,7 @@ def encode_record(record: LogRecord) -> bytes:
 
 def decode_record(data: bytes) -> LogRecord:
     """Read the 40 bytes of a log record."""
-    with _rejecting("log record"):
+    with rejecting("log record"):
         seq, boot, tick, time, event, cause, bolt, door, kind, battery, arg, ref = _RECORD.unpack(data)
         _require_battery(battery)
         if LogEvent(event) is LogEvent.REFUSED:
@@ -277,9 +262,9 @@ def encode_info(info: LockInfo) -> bytes:
 
 def decode_info(data: bytes) -> LockInfo:
     """Read the 23 bytes of Info; parts of a later version are left out."""
-    with _rejecting("lock info"):
+    with rejecting("lock info"):
         version, hardware_id, firmware, fitted, capacity, oldest = _INFO.unpack(data)
-        _require(fact=version == VERSION, otherwise=f"version {version}")
+        require(fact=version == VERSION, otherwise=f"version {version}")
     known = Capability(fitted & ~Capability(0))
     return LockInfo(hardware_id, (firmware[0], firmware[1], firmware[2], firmware[3]), known, capacity, oldest)
 
@@ -326,10 +311,10 @@ def decode_log_request(data: bytes) -> LogRequest:
     """Read a request to a lock's log; a lock answers what this rejects, delete included, with *not supported*."""
     if data == bytes([LogOp.ABORT, 0]):
         return LogRequest(LogOp.ABORT)
-    with _rejecting("log request"):
+    with rejecting("log request"):
         op, operator, seq = _LOG_REQUEST.unpack(data)
         known = op in (LogOp.REPORT, LogOp.COUNT) and operator == _ALL_OR_FROM
-        _require(fact=known, otherwise=f"operation {op}, operator {operator}")
+        require(fact=known, otherwise=f"operation {op}, operator {operator}")
         return LogRequest(LogOp(op), seq)
 
 
@@ -342,12 +327,12 @@ def encode_log_answer(answer: LogCount | LogDone) -> bytes:
 
 def decode_log_answer(data: bytes) -> LogCount | LogDone:
     """Read a lock's answer on Log Control."""
-    with _rejecting("log answer"):
+    with rejecting("log answer"):
         if len(data) == _DONE_BYTES:
             answer, zero, op, code = data
             right = (answer, zero) == (_ANSWER_DONE, 0) and code in (1, 2)
-            _require(fact=right, otherwise=data.hex())
+            require(fact=right, otherwise=data.hex())
             return LogDone(op, supported=code == 1)
         answer, zero, count, oldest, newest = _LOG_COUNT.unpack(data)
-        _require(fact=(answer, zero) == (_ANSWER_COUNT, 0), otherwise=data.hex())
+        require(fact=(answer, zero) == (_ANSWER_COUNT, 0), otherwise=data.hex())
         return LogCount(count, oldest, newest)

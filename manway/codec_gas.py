@@ -7,14 +7,12 @@ no number. Whatever is not exactly one of these structures raises `DecodeRejecte
 import enum
 import hmac
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import msgspec
 
 from manway.channels import NO_VALUE, channel_code, channel_name, number, scaled
 from manway.entities import Reading
-from manway.errors import DecodeRejected
+from manway.errors import rejecting, require
 from manway.ids import Status
 
 VERSION = 1
@@ -111,20 +109,6 @@ class SetPoint(msgspec.Struct, frozen=True):
     value: float
 
 
-@contextmanager
-def _rejecting(source: str) -> Iterator[None]:
-    """Turn what `struct` and the enums say of wrong bytes into `DecodeRejected`."""
-    try:
-        yield
-    except (struct.error, ValueError) as error:
-        raise DecodeRejected(source, str(error)) from error
-
-
-def _require(*, fact: bool, otherwise: str) -> None:
-    if not fact:
-        raise ValueError(otherwise)
-
-
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +119,7 @@ def encode_reading(reading: GasReading) -> bytes:
         ValueError: an unknown channel, none or more than twelve, or a number that 16 bits cannot hold.
     """
     count = len(reading.channels)
-    _require(fact=1 <= count <= MOST_CHANNELS, otherwise=f"{count} channels")
+    require(fact=1 <= count <= MOST_CHANNELS, otherwise=f"{count} channels")
     flags = (reading.flags & ~ReadingFlag.MAC_PRESENT) | (ReadingFlag.MAC_PRESENT if reading.mac else 0)
     head = _HEAD.pack(VERSION << 4 | count, flags, reading.boot, reading.seq)
     body = b"".join(_channel(name, said) for name, said in reading.channels.items())
@@ -154,27 +138,27 @@ def decode_reading(data: bytes) -> GasReading:
         DecodeRejected: not exactly a reading of this version; a channel outside the table or named twice; a status with a
             value it must not have, or ok without one.
     """
-    with _rejecting("reading"):
-        _require(fact=len(data) >= _LEAST_BYTES, otherwise=f"{len(data)} bytes")
+    with rejecting("reading"):
+        require(fact=len(data) >= _LEAST_BYTES, otherwise=f"{len(data)} bytes")
         first, flags, boot, seq = _HEAD.unpack_from(data)
         version, count = first >> 4, first & 0x0F
-        _require(fact=version == VERSION, otherwise=f"version {version}")
-        _require(fact=1 <= count <= MOST_CHANNELS, otherwise=f"{count} channels")
+        require(fact=version == VERSION, otherwise=f"version {version}")
+        require(fact=1 <= count <= MOST_CHANNELS, otherwise=f"{count} channels")
         end = _LEAST_BYTES + _CHANNEL.size * count
         signed = bool(flags & ReadingFlag.MAC_PRESENT)
         right = len(data) == end + (MAC_BYTES if signed else 0)
-        _require(fact=right, otherwise=f"{len(data)} bytes for {count} channels")
-        _require(fact=seq >= 1, otherwise="sequence numbers begin with 1")
+        require(fact=right, otherwise=f"{len(data)} bytes for {count} channels")
+        require(fact=seq >= 1, otherwise="sequence numbers begin with 1")
         channels = dict(_said(*fields) for fields in _CHANNEL.iter_unpack(data[_LEAST_BYTES:end]))
-        _require(fact=len(channels) == count, otherwise="a channel is named twice")
+        require(fact=len(channels) == count, otherwise="a channel is named twice")
         tick = int.from_bytes(data[_HEAD.size : _LEAST_BYTES], "little")
         return GasReading(boot, seq, tick, ReadingFlag(flags), channels, data[end:])
 
 
 def _said(code: int, status: int, mantissa: int, exponent: int) -> tuple[str, Reading]:
     name = channel_name(code)
-    _require(fact=status < len(_STATUSES), otherwise=f"status {status} of {name}")
-    _require(fact=(status != 0) == (mantissa == NO_VALUE), otherwise=f"status {status} of {name} with the number {mantissa}")
+    require(fact=status < len(_STATUSES), otherwise=f"status {status} of {name}")
+    require(fact=(status != 0) == (mantissa == NO_VALUE), otherwise=f"status {status} of {name} with the number {mantissa}")
     value = number(mantissa, exponent)  # of no value too: its exponent must be in range
     return name, Reading(_STATUSES[status], None if status else value)
 
@@ -224,16 +208,16 @@ def _sensor(sensor: Sensor) -> bytes:
 
 def decode_instrument(data: bytes) -> InstrumentReport:
     """Read what an instrument says of itself, or raise `DecodeRejected`."""
-    with _rejecting("instrument"):
-        _require(fact=len(data) >= _INSTRUMENT.size, otherwise=f"{len(data)} bytes")
+    with rejecting("instrument"):
+        require(fact=len(data) >= _INSTRUMENT.size, otherwise=f"{len(data)} bytes")
         version, device_id, boot, firmware, *dates, warmup_s, battery, count = _INSTRUMENT.unpack_from(data)
-        _require(fact=version == VERSION, otherwise=f"version {version}")
-        _require(fact=battery <= 100 or battery == BATTERY_UNKNOWN, otherwise=f"battery {battery} %")  # noqa: PLR2004  percent
-        _require(fact=1 <= count <= MOST_CHANNELS, otherwise=f"{count} sensors")
+        require(fact=version == VERSION, otherwise=f"version {version}")
+        require(fact=battery <= 100 or battery == BATTERY_UNKNOWN, otherwise=f"battery {battery} %")  # noqa: PLR2004  percent
+        require(fact=1 <= count <= MOST_CHANNELS, otherwise=f"{count} sensors")
         right = len(data) == _INSTRUMENT.size + _SENSOR.size * count
-        _require(fact=right, otherwise=f"{len(data)} bytes for {count} sensors")
+        require(fact=right, otherwise=f"{len(data)} bytes for {count} sensors")
         sensors = tuple(_sensor_of(*fields) for fields in _SENSOR.iter_unpack(data[_INSTRUMENT.size :]))
-        _require(fact=len({sensor.channel for sensor in sensors}) == count, otherwise="a channel is named twice")
+        require(fact=len({sensor.channel for sensor in sensors}) == count, otherwise="a channel is named twice")
     bump_at, bump_due, calibration_due = dates
     four = (firmware[0], firmware[1], firmware[2], firmware[3])
     return InstrumentReport(device_id, boot, four, bump_at, bump_due, calibration_due, warmup_s, battery, sensors)
@@ -241,7 +225,7 @@ def decode_instrument(data: bytes) -> InstrumentReport:
 
 def _sensor_of(code: int, kind: int, mantissa: int, exponent: int, base: int, t90_s: int) -> Sensor:
     full_scale = number(mantissa, exponent)
-    _require(fact=full_scale > 0, otherwise=f"full scale {full_scale}")
+    require(fact=full_scale > 0, otherwise=f"full scale {full_scale}")
     return Sensor(channel_name(code), SensorKind(kind), full_scale, base / 100, t90_s)
 
 
@@ -253,17 +237,17 @@ def encode_setpoints(points: tuple[SetPoint, ...]) -> bytes:
 
 def decode_setpoints(data: bytes) -> tuple[SetPoint, ...]:
     """Read an instrument's own alarms, or raise `DecodeRejected`."""
-    with _rejecting("set-points"):
-        _require(fact=len(data) >= 1, otherwise="no bytes")
+    with rejecting("set-points"):
+        require(fact=len(data) >= 1, otherwise="no bytes")
         right = len(data) == 1 + _SET_POINT.size * data[0]
-        _require(fact=right, otherwise=f"{len(data)} bytes for {data[0]} set-points")
+        require(fact=right, otherwise=f"{len(data)} bytes for {data[0]} set-points")
         points = tuple(_point(*fields) for fields in _SET_POINT.iter_unpack(data[1:]))
         named = {(point.channel, point.kind) for point in points}
-        _require(fact=len(named) == len(points), otherwise="an alarm is named twice")
+        require(fact=len(named) == len(points), otherwise="an alarm is named twice")
         return points
 
 
 def _point(code: int, kind: int, enabled: int, mantissa: int, exponent: int) -> SetPoint:
-    _require(fact=enabled <= 1, otherwise=f"enabled {enabled}")
-    _require(fact=mantissa != NO_VALUE, otherwise="a set-point without a number")
+    require(fact=enabled <= 1, otherwise=f"enabled {enabled}")
+    require(fact=mantissa != NO_VALUE, otherwise="a set-point without a number")
     return SetPoint(channel_name(code), SetPointKind(kind), bool(enabled), number(mantissa, exponent))

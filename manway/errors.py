@@ -14,6 +14,10 @@ ManwayError
     └── ActionRefused
 """
 
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import msgspec
 
 
@@ -109,3 +113,18 @@ class Refused(ManwayError):
 
 class ActionRefused(Refused):
     """A command does not fit the state it meets."""
+
+
+@contextmanager
+def rejecting(source: str) -> Iterator[None]:
+    """Turn what `struct` and the enums say of wrong bytes into `DecodeRejected`."""
+    try:
+        yield
+    except (struct.error, ValueError) as error:
+        raise DecodeRejected(source, str(error)) from error
+
+
+def require(*, fact: bool, otherwise: str) -> None:
+    """Raise ValueError with these words unless the fact holds; `rejecting` makes the sender's fault of it."""
+    if not fact:
+        raise ValueError(otherwise)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from manway.errors import ProfileInvalid
 from manway.ids import Status
 
 Format = Literal[
@@ -162,3 +163,9 @@ class ProfileFile(_Row, frozen=True):
 def is_hex(text: str) -> bool:
     """Say whether a text is whole bytes in hex."""
     return re.fullmatch(r"(?:[0-9a-fA-F]{2})*", text) is not None
+
+
+def insist(file: str, *, fact: bool, key: str, otherwise: str) -> None:
+    """Raise ProfileInvalid with the key of a profile's row and what to do, unless the fact holds."""
+    if not fact:
+        raise ProfileInvalid(file, f"{key}: {otherwise}")

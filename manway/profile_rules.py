@@ -16,7 +16,18 @@ from manway.device_profile import DeviceProfile, Measure, Source, size_of
 from manway.errors import ProfileInvalid
 from manway.ids import Status
 from manway.limit_tables import Gases
-from manway.profile_rows import BROADCAST, FLOATS, Field, Place, ProfileFile, SignBit, SourceRow, StatusCode, is_hex
+from manway.profile_rows import (
+    BROADCAST,
+    FLOATS,
+    Field,
+    Place,
+    ProfileFile,
+    SignBit,
+    SourceRow,
+    StatusCode,
+    insist,
+    is_hex,
+)
 from manway.profile_vectors import require_vectors
 from manway.units import conversion
 
@@ -51,11 +62,6 @@ def parse_profile(text: str, file: str, gases: Gases) -> DeviceProfile:
     return profile
 
 
-def _require(file: str, *, fact: bool, key: str, otherwise: str) -> None:
-    if not fact:
-        raise ProfileInvalid(file, f"{key}: {otherwise}")
-
-
 def _require_head(file: str, rows: ProfileFile) -> None:
     names = [row.name for row in rows.sources]
     fast, slow = _ADVERTISE_MS
@@ -68,14 +74,14 @@ def _require_head(file: str, rows: ProfileFile) -> None:
         (fast <= rows.advertise_ms <= slow, "advertise_ms", f"give {fast} to {slow} ms"),
         (-100.0 < rows.temperature_c < 100.0, "temperature_c", "give the °C that its mg/m3 refer to"),  # noqa: PLR2004
     ):
-        _require(file, fact=fact, key=key, otherwise=otherwise)
+        insist(file, fact=fact, key=key, otherwise=otherwise)
     for place, match in enumerate(rows.match):
         key = f"match[{place}]"
         some = bool(match.service_uuid or match.local_name or match.company is not None)
-        _require(file, fact=some, key=key, otherwise="name a service_uuid, a local_name or a company")
+        insist(file, fact=some, key=key, otherwise="name a service_uuid, a local_name or a company")
         uuid = not match.service_uuid or _UUID.fullmatch(match.service_uuid) is not None
-        _require(file, fact=uuid, key=f"{key}.service_uuid", otherwise="write 4 hex digits or a whole UUID, lower case")
-        _require(file, fact=is_hex(match.data_prefix), key=f"{key}.data_prefix", otherwise="write whole bytes in hex")
+        insist(file, fact=uuid, key=f"{key}.service_uuid", otherwise="write 4 hex digits or a whole UUID, lower case")
+        insist(file, fact=is_hex(match.data_prefix), key=f"{key}.data_prefix", otherwise="write whole bytes in hex")
 
 
 def _with_gas(rows: ProfileFile) -> list[str]:
@@ -93,22 +99,22 @@ def _source(key: str, file: str, row: SourceRow, rows: ProfileFile, gases: Gases
     if row.counter is not None:
         _require_place(f"{key}.counter", file, row, row.counter, size_of(row.counter.fmt), sizes)
         whole = row.counter.fmt not in FLOATS
-        _require(file, fact=whole, key=f"{key}.counter.fmt", otherwise="a counter is a whole number")
+        insist(file, fact=whole, key=f"{key}.counter.fmt", otherwise="a counter is a whole number")
     for place, sign in enumerate(row.signs):
         _require_place(f"{key}.signs[{place}]", file, row, sign, 1, sizes)
         known = sign.channel == "" or sign.channel in UNITS
         right = 0 < sign.mask <= _BYTE and sign.quiet & sign.mask == sign.quiet and known
-        _require(file, fact=right, key=f"{key}.signs[{place}]", otherwise="mask 1 to 255, quiet within it, a known channel")
+        insist(file, fact=right, key=f"{key}.signs[{place}]", otherwise="mask 1 to 255, quiet within it, a known channel")
     channels = [field.channel for field in fields]
     once = row.objects is not None or len(set(channels)) == len(channels)
-    _require(file, fact=once, key=f"{key}.fields", otherwise="a channel stands at one place only")
+    insist(file, fact=once, key=f"{key}.fields", otherwise="a channel stands at one place only")
     measures = [_measure(f"{key}.fields[{i}]", file, row, field, rows.temperature_c, gases) for i, field in enumerate(fields)]
     return Source(msgspec.structs.replace(row, fields=fields), measures, sizes)
 
 
 def _require_all(file: str, key: str, facts: Iterable[tuple[bool, str, str]]) -> None:
     for fact, part, otherwise in facts:
-        _require(file, fact=fact, key=f"{key}.{part}", otherwise=otherwise)
+        insist(file, fact=fact, key=f"{key}.{part}", otherwise=otherwise)
 
 
 def _require_way(key: str, file: str, row: SourceRow, *, raises_only: bool) -> None:
@@ -168,9 +174,9 @@ def _sizes(key: str, file: str, row: SourceRow) -> dict[int, int]:
     for size, ids in row.objects.sizes.items():
         once = len(set(ids)) == len(ids) and not any(x in sizes for x in ids)
         right = once and size.isdecimal() and int(size) <= _LONGEST and all(0 <= x <= _BYTE for x in ids)
-        _require(file, fact=right, key=f"{key}.objects.sizes.{size}", otherwise="bytes -> ids of 0 to 255, each named once")
+        insist(file, fact=right, key=f"{key}.objects.sizes.{size}", otherwise="bytes -> ids of 0 to 255, each named once")
         sizes |= dict.fromkeys(ids, int(size))
-    _require(file, fact=row.objects.at >= 0, key=f"{key}.objects.at", otherwise="the byte of the first object's id")
+    insist(file, fact=row.objects.at >= 0, key=f"{key}.objects.at", otherwise="the byte of the first object's id")
     return sizes
 
 
@@ -191,10 +197,10 @@ def _require_place(
 ) -> None:
     if row.objects is None:
         inside = part.object_id is None and part.at is not None and 0 <= part.at <= row.length - size
-        _require(file, fact=inside, key=f"{key}.at", otherwise=f"it takes {size} bytes within the length of {row.length}")
+        insist(file, fact=inside, key=f"{key}.at", otherwise=f"it takes {size} bytes within the length of {row.length}")
     else:
         known = part.at is None and part.object_id is not None and sizes.get(part.object_id) == size
-        _require(file, fact=known, key=f"{key}.object", otherwise=f"name an object of {size} bytes from `objects.sizes`")
+        insist(file, fact=known, key=f"{key}.object", otherwise=f"name an object of {size} bytes from `objects.sizes`")
 
 
 def _require_field(key: str, file: str, row: SourceRow, field: Field) -> None:

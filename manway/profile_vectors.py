@@ -7,12 +7,7 @@ from manway.device_profile import DeviceProfile, decode
 from manway.entities import Reading
 from manway.errors import DecodeRejected, ProfileInvalid
 from manway.ids import Status
-from manway.profile_rows import Vector, is_hex
-
-
-def _require(file: str, *, fact: bool, key: str, otherwise: str) -> None:
-    if not fact:
-        raise ProfileInvalid(file, f"{key}: {otherwise}")
+from manway.profile_rows import Vector, insist, is_hex
 
 
 def require_vectors(file: str, profile: DeviceProfile) -> None:
@@ -23,29 +18,29 @@ def require_vectors(file: str, profile: DeviceProfile) -> None:
     for source in profile.sources.values():
         name = source.row.name
         heard = any(vector.source == name for vector in profile.file.vectors)
-        _require(file, fact=heard, key="vectors", otherwise=f"give one of the source {name!r}")
+        insist(file, fact=heard, key="vectors", otherwise=f"give one of the source {name!r}")
         for field in source.row.fields:
             for numbered, what in ((True, "a number"), (False, "a status other than ok")):
                 shown = (name, field.channel, numbered) in tried or (profile.file.raises_only and not numbered)
-                _require(file, fact=shown, key="vectors", otherwise=f"give one in which {field.channel} of {name!r} has {what}")
+                insist(file, fact=shown, key="vectors", otherwise=f"give one in which {field.channel} of {name!r} has {what}")
 
 
 def _tried(key: str, file: str, profile: DeviceProfile, vector: Vector) -> set[tuple[str, str, bool]]:
-    _require(file, fact=is_hex(vector.hex.replace(" ", "")), key=f"{key}.hex", otherwise="write whole bytes in hex")
+    insist(file, fact=is_hex(vector.hex.replace(" ", "")), key=f"{key}.hex", otherwise="write whole bytes in hex")
     try:
         said = decode(profile, vector.source, bytes.fromhex(vector.hex))
     except DecodeRejected as error:
         raise ProfileInvalid(file, f"{key}: it does not decode: {error.reason}") from error
     wanted = {name: _expected(key, file, word) for name, word in vector.expect.items()}
     shown = {name: r.value if r.value is not None else r.status.value for name, r in said.readings.items()}
-    _require(file, fact=said.readings == wanted, key=f"{key}.expect", otherwise=f"it decodes to {shown}")
+    insist(file, fact=said.readings == wanted, key=f"{key}.expect", otherwise=f"it decodes to {shown}")
     signs = sorted(sign.value for sign in said.signs)
-    _require(file, fact=signs == sorted(s.value for s in vector.signs), key=f"{key}.signs", otherwise=f"it decodes to {signs}")
+    insist(file, fact=signs == sorted(s.value for s in vector.signs), key=f"{key}.signs", otherwise=f"it decodes to {signs}")
     counted = said.counter == vector.counter
-    _require(file, fact=counted, key=f"{key}.counter", otherwise=f"it decodes to {said.counter}")
+    insist(file, fact=counted, key=f"{key}.counter", otherwise=f"it decodes to {said.counter}")
     return {(vector.source, name, reading.value is not None) for name, reading in said.readings.items()}
 
 
 def _expected(key: str, file: str, word: float | Status) -> Reading:
-    _require(file, fact=word is not Status.OK, key=f"{key}.expect", otherwise="what is ok has a number")
+    insist(file, fact=word is not Status.OK, key=f"{key}.expect", otherwise="what is ok has a number")
     return Reading(word) if isinstance(word, Status) else Reading(Status.OK, float(word))
