@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from api import auth, store
@@ -109,9 +109,13 @@ class Installation:
         """Return the telemetry store as the api sees it."""
         return open_store(load(self.folder / "api.toml"), writer=False)
 
-    def start(self) -> None:
-        """Start everything in the order that loses nothing: a broker forgets what nobody has subscribed yet."""
+    def start(self, listener: Callable[[], None] = lambda: None) -> None:
+        """Start everything in the order that loses nothing: a broker forgets what nobody has subscribed yet.
+
+        `listener` subscribes as soon as the broker stands: who comes after the gateway misses its first word.
+        """
         self.broker.start()
+        listener()
         if self.influx:
             self.influx.start()
             self.influx.make_database()

@@ -227,7 +227,6 @@ class Recorder:
 
 def begin(place: Installation, publisher: Publisher, recorder: Recorder) -> None:
     """Start a whole installation, and the load once the gateway knows its instruments."""
-    place.start()
-    recorder.start()
+    place.start(recorder.start)
     wait_for(recorder.has_plan, "the gateway has its plan")
     publisher.start()
