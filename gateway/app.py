@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from gateway.host import SiteHost
+from gateway.host import SiteHost, restore
 from gateway.journal import Journal
 from gateway.journal_reader import JournalReader
 from gateway.outputs import LogOutput
@@ -33,6 +33,7 @@ from manway.codec_mqtt import Heartbeat, encode
 from manway.device_profile import DeviceProfile
 from manway.entities import Frame
 from manway.errors import ProfileInvalid
+from manway.gas import GasRows
 from manway.measurements import RadioHealth, radio_line
 from manway.runtime import settings as configuration
 from manway.runtime.clock import SystemClock
@@ -75,6 +76,7 @@ async def main(settings: configuration.Settings) -> None:
     sites, profiles = sites_of(settings), load_profiles(settings.data / "profiles")
     path = settings.data / "journal" / f"{settings.gateway_id}.db"
     journal = Journal(path, cap_bytes=journal_cap(settings))
+    gas = GasRows(limits, timings.rising_s)
     hosts = [
         SiteHost(
             site,
@@ -86,12 +88,12 @@ async def main(settings: configuration.Settings) -> None:
             output=output,
             profiles=profiles,
             began=clock.now(),
+            gas=gas,
         )
         for site in sites
     ]
-    for host in hosts:
-        host.restore()
-    store = open_store(settings, writer=True)
+    restore(hosts, journal)
+    store, events = open_store(settings, writer=True), JournalReader(path)  # of all uplinks, whose thread is one
     sink = StoreSink(
         journal.cursor("store"),
         JournalReader(path),
@@ -111,8 +113,7 @@ async def main(settings: configuration.Settings) -> None:
         journal=journal,
         run_journal=journal_thread,
         uplinks=[
-            Uplink(host.site, settings.gateway_id, host.jid, journal.cursor(f"uplink/{host.site}"), JournalReader(path))
-            for host in hosts
+            Uplink(host.site, settings.gateway_id, host.jid, journal.cursor(f"uplink/{host.site}"), events) for host in hosts
         ],
         run_uplink=uplink_thread,
         store=sink,

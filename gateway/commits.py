@@ -8,19 +8,20 @@ import asyncio
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
 
 from gateway.host import Acts, SiteHost
-from gateway.journal import PRUNED, Entry, Journal
+from gateway.journal import PRUNED, Entry, Journal, PlainEntry
 from manway.runtime.ports import Batch, Clock, Run
 
 _log = structlog.get_logger("gateway")
-# (choice) Clean air waits that long for company, because a sync costs the same for one frame and for a thousand; nobody waits
-# for it but the senders. As long as the adapter's own window (`pipeline.md` §5).
-_COMPANY_S = 0.005
+# (choice) Clean air waits that long for company, because a commit costs nearly the same for one frame and for a thousand.
+# Nobody waits for it but the broker: with the adapter's windows and the sync it has its acknowledgements 20 ms after it
+# delivered, when at 12,000 messages a second 240 are under way of the 500 and more that a session may owe (`pipeline.md` §2).
+_COMPANY_S = 0.010
 _MOST_WAITING = 32  # (choice) steps; then they go without waiting for more
 RETRY_S = 2.0  # (choice) how soon a journal that could not be written is tried again
 HANGS_S = 5.0  # (choice) a sync that takes longer is a disk that hangs
@@ -32,7 +33,7 @@ class Step:
 
     def __init__(self, at: float, batches: Sequence[Batch]) -> None:
         self.at, self.batches = at, batches
-        self.entries: list[Entry] = []
+        self.entries: list[Entry | PlainEntry] = []
         self.acts: list[tuple[SiteHost, Acts]] = []
         self.snapshot: tuple[str, bytes] | None = None
         self.stored = False  # set by the journal's thread
@@ -40,15 +41,19 @@ class Step:
     @property
     def urgent(self) -> bool:
         """True where somebody waits for its commit: something happened, or is asked for."""
-        return bool(self.acts) or any(entry.events for entry in self.entries)
+        return bool(self.acts) or any(isinstance(entry, Entry) and entry.events for entry in self.entries)
 
 
 class Stored(NamedTuple):
-    """What a commit came to: each site's newest event number, the sites whose telemetry the cap took, the journal's fill."""
+    """What a commit came to: each site's newest event number, the sites whose telemetry the cap took, the journal's fill.
+
+    `written` are the new events of each site as the journal encoded them, with the number of the first.
+    """
 
     newest: dict[str, int]
     dropped: set[str]
     fill: float
+    written: Mapping[str, tuple[int, Sequence[bytes]]]
 
 
 class Commits:
@@ -70,17 +75,21 @@ class Commits:
         self.fails = False
         self._clock, self._stored, self._failing = clock, stored, failing
         self._owed: deque[Step] = deque()
-        self._work, self._urgent = asyncio.Event(), asyncio.Event()
+        self._due = asyncio.Event()
+        self._company: asyncio.TimerHandle | None = None  # while what is owed waits for more
         self._writing_since: float | None = None
 
     def owe(self, step: Step) -> None:
         """Take the next step."""
         if self.fails and not step.entries:
             return  # only repeats: nobody is acknowledged, and they come again
+        if not (step.entries or step.batches or step.acts):
+            return  # a look at the time that found nothing
         self._owed.append(step)
-        self._work.set()
         if step.urgent or step.snapshot is not None or len(self._owed) >= _MOST_WAITING:
-            self._urgent.set()
+            self._due.set()
+        elif self._company is None:
+            self._company = asyncio.get_running_loop().call_later(_COMPANY_S, self._due.set)
 
     @property
     def hangs(self) -> bool:
@@ -90,14 +99,14 @@ class Commits:
     async def run(self) -> None:
         """Commit for ever."""
         while True:
-            await self._work.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_COMPANY_S):
-                    await self._urgent.wait()
-            self._work.clear()
-            self._urgent.clear()
-            while self._owed:
-                await self._commit()
+            await self._due.wait()
+            self._due.clear()
+            if self._company is not None:
+                self._company.cancel()
+                self._company = None  # whoever comes while we write waits for company of its own
+            owed = len(self._owed)
+            while owed > 0:
+                owed -= await self._commit()
 
     async def prune(self) -> None:
         """Let go of what every sink and both snapshots have passed, a piece at a time, for ever."""
@@ -119,8 +128,8 @@ class Commits:
         if rest:
             await self._write(rest)
 
-    async def _commit(self) -> None:
-        """Write what is owed, oldest first, in one transaction; a disk that is full leaves it owed."""
+    async def _commit(self) -> int:
+        """Write what is owed, oldest first, in one transaction; return how many steps: none when the disk is full."""
         steps = list[Step]()
         for step in self._owed:
             steps.append(step)
@@ -135,7 +144,7 @@ class Commits:
             for step in self._owed:
                 step.acts.clear()
             await self._clock.sleep_until(self._clock.now() + RETRY_S)
-            return
+            return 0
         finally:
             self._writing_since = None
         self._say(fails=False)
@@ -145,12 +154,12 @@ class Commits:
                 await batch.ack()
             for host, acts in step.acts:
                 self.acts.put_nowait((host, acts, step.at))
+        return len(steps)
 
     async def _write(self, steps: Sequence[Step]) -> None:
         entries, snapshot = [entry for step in steps for entry in step.entries], steps[-1].snapshot
-        stored = await self.run_journal(lambda: _committed(self.journal, steps, entries))
-        if stored is not None:
-            self._stored(stored)
+        if entries:  # else there is nobody but senders of repeats to be acknowledged
+            self._stored(await self.run_journal(lambda: _committed(self.journal, steps, entries)))
         if snapshot is not None:
             with disk_may_be_full():
                 await self.run_journal(lambda: keep(self.journal, *snapshot, steps[-1].at))
@@ -168,16 +177,16 @@ class Commits:
 
 
 def keep(journal: Journal, site: str, body: bytes, at: float) -> None:
-    """Keep a site's snapshot behind the input that was committed last."""
-    journal.keep_snapshot(site, journal.last_input(site), at, body)
+    """Keep a site's snapshot behind the input that was committed last, of whichever site: plain frames are of many."""
+    journal.keep_snapshot(site, journal.newest_input, at, body)
 
 
-def _committed(journal: Journal, steps: Sequence[Step], entries: Sequence[Entry]) -> Stored | None:
+def _committed(journal: Journal, steps: Sequence[Step], entries: Sequence[Entry | PlainEntry]) -> Stored:
     """Commit on the journal's thread; what is written is marked there, for nobody may be waiting any more."""
-    newest = journal.commit(entries) if entries else None
+    newest = journal.commit(entries)
     for step in steps:
         step.stored = True
-    return None if newest is None else Stored(newest, {gap.site for gap in journal.dropped()}, round(journal.fill, 2))
+    return Stored(newest, {gap.site for gap in journal.dropped()}, round(journal.fill, 2), journal.written)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ belong to live steps only.
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -24,12 +25,13 @@ from gateway.profiled import ProfiledDevices
 from gateway.rescue import RescueDesk
 from gateway.sink_places import NOWHERE
 from manway.codec_ble import LogOp, LogRequest, encode_log_request
-from manway.codec_mqtt import DeviceCommand, SiteState, encode
+from manway.codec_mqtt import DeviceCommand, DeviceState, SiteState, encode
 from manway.commands import AnyCommand, GreetLock, RelayEnrolment, WriteGrant
 from manway.device_profile import DeviceProfile
 from manway.engine import Engine
 from manway.errors import SnapshotUnusable
 from manway.events import AlarmRaised, Event
+from manway.gas import GasRows
 from manway.inputs import (
     AnyInput,
     CommandReceived,
@@ -42,6 +44,7 @@ from manway.inputs import (
 from manway.limits import LimitProfile, Timings
 from manway.permit import OPEN
 from manway.runtime.ports import Bus, Message
+from manway.site import InstrumentWatch
 from manway.topics import Address, device_topic
 
 _log = structlog.get_logger("host")
@@ -87,10 +90,15 @@ class SiteHost:
         output: LocalOutput,
         profiles: Mapping[str, DeviceProfile] | None = None,
         began: float = 0.0,
+        gas: GasRows | None = None,
     ) -> None:
-        """Watch a site over an open journal; `profiles` read other makers' devices, `began` is when we did (Unix seconds)."""
+        """Watch a site over an open journal; `profiles` read other makers' devices, `began` is when we did (Unix seconds).
+
+        `gas` are the rows that the engines of a process share, None for rows of its own.
+        """
         self.site, self.jid = site, journal.jid(site)
-        self.engine = Engine(site, limits, timings)
+        self._gas = gas
+        self.engine = Engine(site, limits, timings, gas)
         self.health = Health(began, journal_damaged=journal.damaged)
         self.seq = 0  # the newest event in the journal
         self.stirred = True  # something happened that a page should show at once
@@ -110,37 +118,32 @@ class SiteHost:
         self._frames_without_birth: set[str] = set()
         self.rescue: RescueDesk | None = None  # where this gateway has the site's emergency key
 
-    def restore(self) -> None:
-        """Take up the newest usable snapshot and what the journal holds behind it: the engine that was never interrupted."""
-        after = self._thaw()
-        for numbered in batched(self._journal.replay(self.site, after), _REPLAYED_AT_ONCE):
-            again = list[Entry]()
-            for _, at, inputs in numbered:
-                events = self.engine.receive(inputs, at)
-                self._remember(inputs)
-                if events:
-                    again.append(Entry(self.site, at, [], events))
-            if again:
-                try:
-                    self._journal.commit(again)
-                except sqlite3.OperationalError as error:
-                    # Judging needs no disk; what is missing is written when there is room.
-                    _log.error("journal not written", site=self.site, reason=str(error))
-                    self._unwritten += again
+    def replayed(self, at: float, inputs: list[AnyInput]) -> Entry | None:
+        """Take from the journal what was given to the engine at `at`; return the events it makes again, None for none."""
+        events = self.engine.receive(inputs, at)
+        self._remember(inputs)
+        return Entry(self.site, at, [], events) if events else None
+
+    def owe(self, entry: Entry) -> None:
+        """Keep what a replay made again and the disk did not take, for `unwritten`."""
+        self._unwritten.append(entry)
+
+    def go_on(self) -> None:
+        """Everything the journal holds has been replayed."""
         self._ingest.drop_read(self.engine.site)
         self._know_plan()
         self.health.known(self.engine.site.health.values())
         self.seq = self._journal.last_seq(self.site)
 
-    def _thaw(self) -> int:
-        """Return the number of the input that the snapshot in use stands behind, 0 without one."""
+    def thaw(self) -> int:
+        """Take up the newest usable snapshot; return the number of the input it stands behind, 0 without one."""
         kept = self._journal.newest_snapshot(self.site)
         if kept is None:
             return 0
         number, _, body = kept
         try:
             memory = _kept.decode(body)
-            self.engine = Engine.restored(memory.engine, self.site, *self._rules)
+            self.engine = Engine.restored(memory.engine, self.site, *self._rules, gas=self._gas)
         except (msgspec.DecodeError, SnapshotUnusable) as error:
             _log.error("snapshot not usable", site=self.site, reason=str(error))
             self.health.forgotten()
@@ -155,6 +158,18 @@ class SiteHost:
                 self._ingest.greeting[item.command.lock] = item.command.id  # its hello may come only now
             else:
                 self._ingest.remember(item)
+
+    def birth_in_use(self, device: str) -> DeviceState | None:
+        """Return the birth under which a device's last frame was read and its next one will be, None where that may change."""
+        return self._ingest.settled_birth(device)
+
+    def least_delay(self, device: str, boot: int, seen_s: float = math.inf) -> float:
+        """Return the least delay of a device's boot, `seen_s` included: how far its clock is behind, in seconds."""
+        return self._ingest.least_delay(device, boot, seen_s)
+
+    def keeps(self, now: float) -> bool:
+        """Say whether telemetry of now is kept longest, because of an alarm."""
+        return now <= self._keep_until
 
     def unwritten(self) -> list[Entry]:
         """Return, once, what a replay made again and a full disk did not take; it is not there yet only if it never was."""
@@ -236,6 +251,12 @@ class SiteHost:
             self.rescue.see(read, now)
         return self._entry(inputs, events, now)
 
+    def hear(
+        self, watches: Sequence[InstrumentWatch], other: AbstractSet[int], noticed: AbstractSet[int], now: float
+    ) -> Entry | None:
+        """Judge and sound what follows from frames that the lane has taken; as `take`, and as `Engine.hear`."""
+        return self._entry([], self.engine.hear(watches, other, noticed), now)
+
     def advance(self, now: float) -> Entry | None:
         """Run the deadlines that have passed; as `take`."""
         inputs: list[AnyInput] = self.of_itself(now)
@@ -264,7 +285,7 @@ class SiteHost:
         self._know_plan()
         if any(isinstance(event, AlarmRaised) for event in events):
             self._keep_until = now + _KEEP_S
-        return Entry(self.site, now, inputs, events, births, keep=now <= self._keep_until)
+        return Entry(self.site, now, inputs, events, births, keep=self.keeps(now))
 
     def _know_plan(self) -> None:
         if self.engine.site.plan is not None:
@@ -327,6 +348,27 @@ class SiteHost:
         if watch is not None and newest > watch.log_seq:
             request = encode_log_request(LogRequest(LogOp.REPORT, watch.log_seq + 1))
             await bus.publish(device_topic(self.site, lock, "down/logctl"), request)
+
+
+def restore(hosts: Sequence[SiteHost], journal: Journal) -> None:
+    """Take up the newest usable snapshots and what the journal holds behind them: engines that were never interrupted.
+
+    All sites in one pass: a row of plain frames is of many.
+    """
+    by_site = {host.site: host for host in hosts}
+    after = {host.site: host.thaw() for host in hosts}
+    for numbered in batched(journal.replay_all(after), _REPLAYED_AT_ONCE):
+        again = [entry for _, site, at, inputs in numbered if (entry := by_site[site].replayed(at, inputs)) is not None]
+        if again:
+            try:
+                journal.commit(again)
+            except sqlite3.OperationalError as error:
+                # Judging needs no disk; what is missing is written when there is room.
+                _log.error("journal not written", sites=len({entry.site for entry in again}), reason=str(error))
+                for entry in again:
+                    by_site[entry.site].owe(entry)
+    for host in hosts:
+        host.go_on()
 
 
 def batched(items: Iterable[T], most: int) -> Iterator[list[T]]:

@@ -1,5 +1,6 @@
 """Bytes of one site's devices and api -> verified inputs for its engine; nothing is dropped in silence."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -275,10 +276,21 @@ class Ingest:
 
         The least delay of a boot is its clock's error; what a frame is late beyond it, it has spent waiting somewhere.
         """
+        return max(0.0, self.least_delay(device, boot, delay_s))
+
+    def least_delay(self, device: str, boot: int, seen_s: float = math.inf) -> float:
+        """Return the least delay of a boot, `seen_s` included, in seconds; infinity before the first."""
         known = self._behind.get(device)
-        if known is None or known[0] != boot or delay_s < known[1]:
-            known = self._behind[device] = (boot, delay_s)
-        return max(0.0, known[1])
+        if known is not None and known[0] == boot and known[1] <= seen_s:
+            return known[1]
+        if seen_s < math.inf:
+            self._behind[device] = (boot, seen_s)
+        return seen_s
+
+    def settled_birth(self, device: str) -> DeviceState | None:
+        """Return the birth under which a device's last frame was read and its next one will be, None where that may change."""
+        birth = self.births.get(device)
+        return birth if birth is not None and self._fits.get(device) is birth and not self.held.get(device) else None
 
     def _lock(self, device: str) -> Lock:
         lock = self._locks.get(device)

@@ -14,25 +14,27 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from gateway.journal_reader import stored_after
+from gateway.journal_plain import Sources
+from gateway.journal_reader import all_replayed, replayed
 from gateway.journal_room import BALLAST, REMADE_AT, RESERVE, Ballast, Cap, Gap, bound_log, give_back, prune, sink_cursor
-from gateway.journal_rows import Entry, Work
-from gateway.journal_schema import lock_file, open_file, refuse_sqlite
+from gateway.journal_rows import Entry, Numbers, PlainEntry, Work
+from gateway.journal_schema import lock_file, open_with_ballast, refuse_sqlite
 from manway.codec_mqtt import DeviceState
 from manway.events import TelemetryDropped
 from manway.ids import derived_id
 from manway.inputs import AnyInput
+from manway.plain import Source
 
-__all__ = ["PRUNED", "Entry", "Gap", "Journal"]
+__all__ = ["PRUNED", "Entry", "Gap", "Journal", "PlainEntry"]
 
 _log = structlog.get_logger("journal")
 PRUNED = 2000  # (choice) rows a call: some milliseconds of the thread that commits
-_REPLAYED = 256  # (choice) entries read at a time
 _RESERVE_SHARE = 4  # (choice) a small cap keeps at most a quarter for events alone
 
 _NEWEST_INPUTS = (
     "SELECT site, max(id) FROM (SELECT site, id FROM input UNION ALL SELECT site, input FROM snapshot) GROUP BY site"
 )
+_NEWEST_NUMBER = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = ?"
 _NEWEST_TIME = """
 SELECT max(ifnull((SELECT at FROM input ORDER BY id DESC LIMIT 1), 0),
   ifnull((SELECT at FROM event ORDER BY n DESC LIMIT 1), 0))"""
@@ -74,49 +76,71 @@ class Journal:
         self._lock = lock_file(path)
         ballast = path.with_name(f"{path.name}.ballast")
         try:
-            self._db, self.damaged = _opened(path, ballast)
+            self._db, self.damaged = open_with_ballast(path, ballast)
         except BaseException:
             self._lock.close()
             raise
         bound_log(self._db, ballast_bytes)
         self._ballast = Ballast(ballast, ballast_bytes, remade_at_bytes)
-        self._cap = Cap(self._db, cap_bytes, min(reserve_bytes, cap_bytes // _RESERVE_SHARE))
+        self._sources = Sources(self._db)
+        self._cap = Cap(self._db, cap_bytes, min(reserve_bytes, cap_bytes // _RESERVE_SHARE), self._sources)
         self._jids: dict[str, str] = dict(self._db.execute("SELECT site, jid FROM stream"))
-        self._seqs: dict[str, int] = dict(self._db.execute("SELECT site, max(seq) FROM event GROUP BY site"))
-        self._inputs: dict[str, int] = dict(self._db.execute(_NEWEST_INPUTS))
-        self._keeping = set[str]()  # sites whose telemetry is kept, because of an alarm
+        self._numbers = Numbers(
+            dict(self._db.execute("SELECT site, max(seq) FROM event GROUP BY site")),
+            dict(self._db.execute(_NEWEST_INPUTS)),
+            *(int(self._db.execute(_NEWEST_NUMBER, (table,)).fetchone()[0]) for table in ("input", "source")),
+        )
         self._now = float(self._db.execute(_NEWEST_TIME).fetchone()[0])
         self._dropped: list[Gap] = []
+        # Of the last commit, by site: the number of its first event, and all of them as they are encoded in the file.
+        self.written: Mapping[str, tuple[int, Sequence[bytes]]] = {}
         self._software = software
 
     # -- what the engines were given and concluded
 
-    def commit(self, entries: Sequence[Entry]) -> dict[str, int]:
+    def commit(self, entries: Sequence[Entry | PlainEntry]) -> dict[str, int]:
         """Store the entries of one step durably, in one transaction and one sync; return each site's newest event number.
 
         Raises:
             sqlite3.OperationalError: the disk is full or fails; nothing of it is stored.
         """
-        work = Work(self._db, dict(self._seqs), dict(self._inputs), set(self._keeping))
+        self._refuse_full()
+        work = Work(self._db, self._numbers)
+        for entry in entries:
+            work.add(entry)
         now = max((self._now, *(entry.at for entry in entries)))
-        with self._writing():
-            for entry in entries:
-                work.add(entry)
-            gaps = self._cap.cut()
-            work.add_events([self._told(gap, now) for gap in gaps])
-        self._seqs, self._inputs, self._keeping, self._now = work.seqs, work.inputs, work.keeping, now
-        self.damaged = self.damaged and not work.inputs
+        with self._transaction(alone=work.one_statement and self._cap.has_room(work.size)):
+            work.write()
+            gaps = self._cap.cut(work.size)
+            if gaps:
+                work.add_events([self._told(gap, now) for gap in gaps])
+                work.write()
+        work.count()
+        self.written = work.written
+        self._now, self.damaged = now, self.damaged and not self._numbers.newest
         if gaps:
             self._dropped += gaps
             _log.warning("telemetry dropped", frames=sum(gap.frames for gap in gaps), sites=len({gap.site for gap in gaps}))
-        return {site: self.last_seq(site) for site in [*(entry.site for entry in entries), *(gap.site for gap in gaps)]}
+        sites = [entry.site for entry in entries if isinstance(entry, Entry)]
+        return {site: self.last_seq(site) for site in [*sites, *(gap.site for gap in gaps)]}
 
     def replay(self, site: str, after: int = 0) -> Iterator[tuple[int, float, list[AnyInput]]]:
-        """Yield what a site was given behind an input number: the number, the time its engine was given, the inputs."""
-        while entries := stored_after(self._db, after, _REPLAYED, site):
-            for number, _, at, inputs in entries:
-                yield number, at, inputs
-            after = entries[-1].number
+        """Return what a site was given behind an input number: the number, the time its engine was given, the inputs.
+
+        Raises:
+            sqlite3.DatabaseError: a row of plain frames is damaged.
+        """
+        return replayed(self._db, self._sources, site, after)
+
+    def replay_all(self, after: Mapping[str, int]) -> Iterator[tuple[int, str, float, list[AnyInput]]]:
+        """Return what many sites were given, each behind its own input number, in the order of the file, read once.
+
+        Of each: its number, its site, the time its engine was given, the inputs; one number for all sites of plain frames.
+
+        Raises:
+            sqlite3.DatabaseError: a row of plain frames is damaged.
+        """
+        return all_replayed(self._db, self._sources, after, self.newest_input)
 
     def births(self, site: str) -> dict[str, DeviceState]:
         """Return the newest birth of every device of a site."""
@@ -138,11 +162,26 @@ class Journal:
 
     def last_seq(self, site: str) -> int:
         """Return the number of a site's newest event, 0 before the first."""
-        return self._seqs.get(site, 0)
+        return self._numbers.seqs.get(site, 0)
 
     def last_input(self, site: str) -> int:
-        """Return the number of a site's newest input, 0 before the first."""
-        return self._inputs.get(site, 0)
+        """Return the number of the newest input that may be of a site: its own, or plain frames of whichever site; 0 before."""
+        return max(self._numbers.inputs.get(site, 0), self._numbers.plain)
+
+    @property
+    def newest_input(self) -> int:
+        """The number of the newest input of the file, of whichever site, 0 before the first: where a snapshot stands."""
+        return self._numbers.newest
+
+    @property
+    def newest_source(self) -> int:
+        """The highest number a source of this file ever had, 0 before the first."""
+        return self._numbers.source
+
+    @property
+    def sources(self) -> Mapping[int, Source]:
+        """The sources of plain frames that the file still needs, by their numbers."""
+        return self._sources
 
     # -- snapshots
 
@@ -209,6 +248,7 @@ class Journal:
         """
         with self._transaction():
             gone = prune(self._db, self._now, PRUNED)
+        self._cap.forget()
         give_back(self._db, self._ballast)
         return gone
 
@@ -230,18 +270,26 @@ class Journal:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """A transaction of what must be kept; refused while the disk has been full and has too little room yet."""
-        if not self._ballast.regain():
-            raise sqlite3.OperationalError(self._ballast.refusal())
+        """A transaction of what must be kept beside a commit."""
+        self._refuse_full()
+        self._cap.forget()
         with self._transaction():
             yield
 
+    def _refuse_full(self) -> None:
+        """Refuse to write while the disk has been full and has too little room yet."""
+        if not self._ballast.regain():
+            raise sqlite3.OperationalError(self._ballast.refusal())
+
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, alone: bool = False) -> Iterator[None]:
+        """Write all or nothing; a statement that is `alone` is a transaction of its own, and two calls of SQLite fewer."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            if not alone:
+                self._db.execute("BEGIN IMMEDIATE")
             yield
-            self._db.execute("COMMIT")
+            if not alone:
+                self._db.execute("COMMIT")
         except BaseException as error:
             if self._db.in_transaction:  # a full disk may have rolled it back already
                 self._db.execute("ROLLBACK")
@@ -255,15 +303,3 @@ class Journal:
         with suppress(sqlite3.OperationalError):  # what stands in the log is safe there too
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         _log.error("disk full, ballast given up", free=self._ballast.free())
-
-
-def _opened(path: Path, ballast: Path) -> tuple[sqlite3.Connection, bool]:
-    """Open the file; where SQLite itself cannot, and the ballast stands, once more with the room of the ballast."""
-    try:
-        return open_file(path)
-    except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", None) is None or not ballast.exists():
-            raise
-        _log.warning("journal not opened, ballast given up", file=str(path), reason=str(error))
-        ballast.unlink()
-        return open_file(path)

@@ -2,23 +2,27 @@
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from gateway.journal_rows import FRAMES
+from gateway.journal_plain import Sources, all_plain, given
+from gateway.journal_rows import FRAMES, PLAIN
 from manway.codec_mqtt import decode_event
 from manway.entities import Plan
 from manway.events import AnyEvent
 from manway.inputs import AnyInput, PlanReceived
+from manway.plain import Plain
 
 _inputs = msgspec.msgpack.Decoder(list[AnyInput])
 _places = msgspec.msgpack.Decoder(list[int])
 
+_REPLAYED = 256  # (choice) entries read at a time
 _EVERY_SITE = "SELECT id, site, at, kind, places, body FROM input WHERE id > ? ORDER BY id LIMIT ?"
-_ONE_SITE = "SELECT id, site, at, kind, places, body FROM input WHERE id > ? AND site = ? ORDER BY id LIMIT ?"
+_ONE_SITE = """
+SELECT id, site, at, kind, places, body FROM input WHERE id > ? AND (site = ? OR kind = ?) ORDER BY id LIMIT ?"""
 _REST = "SELECT id, site, at, kind, places, body FROM input WHERE id = ? AND places IS NOT NULL"
 
 _PLANS = """
@@ -29,23 +33,56 @@ _Row = tuple[int, str, float, int, bytes | None, bytes]
 
 
 class Stored(NamedTuple):
-    """What one site's engine was given at `at` (Unix seconds); `number` counts through the file."""
+    """What one site's engine was given at `at` (Unix seconds); `number` counts through the file.
+
+    Or the plain frames that the engines of many sites were given: of no site, and without inputs.
+    """
 
     number: int
     site: str
     at: float
     inputs: list[AnyInput]
+    plain: Plain | None = None
 
 
 def stored_after(db: sqlite3.Connection, number: int, most: int, site: str | None = None) -> list[Stored]:
-    """Return up to `most` entries behind an input number, of all sites or of one, in the order they were committed."""
-    every = site is None
-    rows: list[_Row] = db.execute(
-        _EVERY_SITE if every else _ONE_SITE, (number, most) if every else (number, site, most)
-    ).fetchall()
+    """Return up to `most` entries behind an input number, of all sites or of one, in the order they were committed.
+
+    Rows of plain frames are of every site. Raises sqlite3.DatabaseError: one of them is damaged.
+    """
+    if site is None:
+        rows: list[_Row] = db.execute(_EVERY_SITE, (number, most)).fetchall()
+    else:
+        rows = db.execute(_ONE_SITE, (number, site, PLAIN, most)).fetchall()
     if rows and rows[-1][3] == FRAMES:
         rows += db.execute(_REST, (rows[-1][0] + 1,)).fetchall()
     return [*_joined(rows)]
+
+
+def replayed(db: sqlite3.Connection, sources: Sources, site: str, after: int) -> Iterator[tuple[int, float, list[AnyInput]]]:
+    """Yield what a site was given behind an input number, as `Journal.replay`."""
+    while entries := stored_after(db, after, _REPLAYED, site):
+        for number, _, at, inputs, plain in entries:
+            own = inputs if plain is None else given(number, at, plain, sources, {site}).get(site)
+            if own:
+                yield number, at, own
+        after = entries[-1].number
+
+
+def all_replayed(
+    db: sqlite3.Connection, sources: Sources, after: Mapping[str, int], newest: int
+) -> Iterator[tuple[int, str, float, list[AnyInput]]]:
+    """Yield what sites were given, each behind its own input number, as `Journal.replay_all`."""
+    done, last = min(after.values(), default=newest), max(after.values(), default=0)
+    while entries := stored_after(db, done, _REPLAYED):
+        for number, site, at, inputs, plain in entries:
+            if plain is not None:
+                sites = after if number > last else {one for one, known in after.items() if number > known}
+                for one, frames in given(number, at, plain, sources, sites).items():
+                    yield number, one, at, frames
+            elif number > after.get(site, number):
+                yield number, site, at, inputs
+        done = entries[-1].number
 
 
 class JournalReader:
@@ -60,6 +97,7 @@ class JournalReader:
             raise sqlite3.OperationalError(message)
         uri = f"{path.resolve().as_uri()}?mode=ro"
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        self.sources = Sources(self._db)
 
     def inputs_after(self, number: int, most: int) -> list[Stored]:
         """Return up to `most` entries behind an input number, of all sites, in the order they were committed."""
@@ -85,6 +123,10 @@ class JournalReader:
         rows = self._db.execute("SELECT n, body FROM event WHERE n > ? ORDER BY n LIMIT ?", (n, most)).fetchall()
         return [(place, decode_event(body)) for place, body in rows]
 
+    def newest_event(self) -> int:
+        """Return the place of the newest event in the file, 0 before the first."""
+        return int(self._db.execute("SELECT ifnull(max(n), 0) FROM event").fetchone()[0])
+
     def waiting_since(self, number: int) -> float | None:
         """Return the time of the oldest input behind a number, Unix seconds, None when there is none."""
         at = self._db.execute("SELECT at FROM input WHERE id > ? ORDER BY id LIMIT 1", (number,)).fetchone()
@@ -102,6 +144,7 @@ def _unsqueezed(row: _Row) -> list[AnyInput]:
 def _joined(rows: Sequence[_Row]) -> Iterator[Stored]:
     """Yield the entries that rows were made of; an entry whose frames the cap has taken keeps the rest."""
     frames: _Row | None = None
+    plain = all_plain([(row[0], row[5]) for row in rows if row[3] == PLAIN])
     for row in rows:
         number, site, at, kind, places, _ = row
         of_this = frames is not None and places is not None and frames[0] == number - 1
@@ -109,6 +152,10 @@ def _joined(rows: Sequence[_Row]) -> Iterator[Stored]:
             yield Stored(frames[0], frames[1], frames[2], _unsqueezed(frames))
         if kind == FRAMES:
             frames = row
+            continue
+        if kind == PLAIN:
+            frames = None
+            yield Stored(number, site, at, [], plain[number])
             continue
         inputs = _unsqueezed(row)
         if of_this and frames is not None and places is not None:

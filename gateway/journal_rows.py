@@ -1,37 +1,47 @@
-"""Writing a journal: what one step of a site becomes in the tables of inputs, events and births."""
+"""Writing a journal: what one step becomes in the tables of inputs, sources, events and births."""
 
 import sqlite3
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from manway import plain
 from manway.codec_mqtt import DeviceState, encode
 from manway.events import Event
 from manway.inputs import AnyInput, CommandReceived, FrameReceived, InputRejected, PlanReceived
+from manway.plain import Plain, Source
 
-FRAMES, PLANS = 0, 2  # input.kind
+FRAMES, PLANS, PLAIN = 0, 2, 5  # input.kind
 _KINDS: dict[type, int] = {FrameReceived: FRAMES, CommandReceived: 1, PlanReceived: PLANS, InputRejected: 3}
 _MIXED = 4
+_NO_SITE = ""  # of a row of plain frames: they are of many
 # (choice) zlib, measured on four gases with noise, 1,000 frames a commit: 53 B written a frame at level 1, 51 at 2, and 48 at 3
 # for a fifth more work; above it the work doubles.
 _LEVEL = 3
 _KEPT_BEFORE_S = 60.0  # of telemetry before an alarm, `pipeline.md` §6
-_KEPT_ROWS = 25_000  # (choice) looked at for it: that minute of a city, ten milliseconds of the alarm's own commit
+_KEPT_ROWS = 25_000  # (choice) looked at for it: that minute of a city
+# (choice) Every call of SQLite gives the interpreter away, and while the rules are busy it takes half a millisecond to have it
+# back: twenty events one by one came 15 ms late, in one statement 3 ms. Each number of rows is a statement of its own, and
+# Python keeps 128 of them ready.
+_MOST_ROWS = 32
+_ROW_BYTES = 4096  # beside its body: four pages, which is what a row and its indexes may begin at most
 
-_ADD_INPUT = "INSERT INTO input(site, kind, at, n, keep, places, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ADD_INPUTS = "INSERT INTO input(id, site, kind, at, n, keep, places, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_EVENTS = "INSERT INTO event(site, seq, id, input, at, body) VALUES (?, ?, ?, ?, ?, ?)"
 # Not ON CONFLICT DO NOTHING: that uses up a number for every event it ignores.
 _ADD_EVENT = """
 INSERT INTO event(site, seq, id, input, at, body)
 SELECT :site, :seq, :id, :input, :at, :body WHERE NOT EXISTS (SELECT 1 FROM event WHERE site = :site AND id = :id)"""
 _ADD_PLAN = "INSERT INTO plan VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-# Numbers follow each other, and nearly always so do times: the rows to look at are those behind the first that is too old.
-_KEEP_BEFORE = """
-UPDATE input SET keep = 1 WHERE site = :site AND kind = :kind AND keep = 0 AND at >= :since AND id > ifnull(
-  (SELECT id FROM input WHERE id > :behind AND at < :since ORDER BY id DESC LIMIT 1), :behind)"""
+_ADD_SOURCES = "INSERT INTO source(number, site, device, boot, channels) VALUES (?, ?, ?, ?, ?)"
+_END_SOURCE = "UPDATE source SET until = ? WHERE number = ?"
+_ADD_KEPT = "INSERT INTO kept(site, behind, upto, since) VALUES (?, ?, ?, ?)"
 _pack = msgspec.msgpack.Encoder()
+_channels = msgspec.json.Encoder()
 _births = msgspec.json.Decoder(DeviceState)
+_T = TypeVar("_T")
 
 
 class Entry(NamedTuple):
@@ -46,6 +56,18 @@ class Entry(NamedTuple):
     inputs: Sequence[AnyInput]
     events: Sequence[Event]
     births: Sequence[tuple[str, DeviceState]] = ()
+    keep: bool = False
+
+
+class PlainEntry(NamedTuple):
+    """The plain frames of one step, of all its sites; `at` is its time, Unix seconds, at which all of them were received.
+
+    `sources` are those that are new. Each ends the one its device had: no frame may name that any more, here or later.
+    """
+
+    at: float
+    plain: Plain
+    sources: Sequence[Source] = ()
     keep: bool = False
 
 
@@ -81,52 +103,163 @@ def packed(inputs: Sequence[AnyInput]) -> list[Packed]:
     ]
 
 
+class Numbers:
+    """How far a journal has counted: newest event and input of every site, newest input of the file and of plain frames."""
+
+    def __init__(self, seqs: dict[str, int], inputs: dict[str, int], newest: int, source: int) -> None:
+        """Count on from what a file says; `source` is the highest number a source of it ever had."""
+        self.seqs, self.inputs, self.newest, self.source = seqs, inputs, newest, source
+        self.plain = inputs.pop(_NO_SITE, 0)
+        self.live = dict[tuple[str, str], int]()  # the newest source of every site's device; of this process, none is older
+        self.keeping = dict[str, bool]()  # whether a site's telemetry is being kept, because of an alarm
+
+
 class Work:
-    """The rows of one commit; its numbers count for the journal once the transaction stands."""
+    """The rows of one commit: gathered, then written many a statement. Its numbers count once the transaction stands."""
 
-    def __init__(self, db: sqlite3.Connection, seqs: dict[str, int], inputs: dict[str, int], keeping: set[str]) -> None:
-        """Count on from the newest event and input of every site; `keeping` are the sites whose telemetry is being kept."""
-        self._db, self.seqs, self.inputs, self.keeping = db, seqs, inputs, keeping
+    def __init__(self, db: sqlite3.Connection, numbers: Numbers) -> None:
+        """Count on from `numbers`, and leave them as they are until `count`."""
+        self._db, self._numbers = db, numbers
+        self.written = dict[
+            str, tuple[int, list[bytes]]
+        ]()  # events by site: the number of the first, and all as they stand there
+        self.size = 0  # by how many bytes the file grows: rather too many than too few
+        self._newest, self._plain, self._source = numbers.newest, numbers.plain, numbers.source
+        self._seqs, self._inputs, self._live = dict[str, int](), dict[str, int](), dict[tuple[str, str], int]()
+        self._keeping = dict[str, bool]()
+        self._rows = list[tuple[object, ...]]()
+        self._sources, self._ends = list[tuple[object, ...]](), list[tuple[int, int]]()
+        self._plans = list[tuple[str, int, int]]()
+        self._births = list[tuple[str, str, int, bytes]]()
+        self._kept = list[tuple[object, ...]]()
+        self._events = list[tuple[str, str, int, float, bytes]]()
 
-    def add(self, entry: Entry) -> None:
-        """Write one entry: its inputs, then its events, then its births."""
+    def add(self, entry: Entry | PlainEntry) -> None:
+        """Take one entry: its inputs, then its events, then its births; or its plain frames."""
+        if isinstance(entry, PlainEntry):
+            self._add_plain(entry)
+            return
         site = entry.site
         for row in packed(entry.inputs):
-            values = (site, row.kind, entry.at, row.n, entry.keep, row.places, row.body)
-            number = self._db.execute(_ADD_INPUT, values).lastrowid
-            self.inputs[site] = number or 0
+            number = self._inputs[site] = self._add_row(site, row, entry.at, keep=entry.keep)
             if row.kind == PLANS:
-                versions = [(site, item.plan.version, number) for item in entry.inputs if isinstance(item, PlanReceived)]
-                self._db.executemany(_ADD_PLAN, versions)
+                self._plans += [(site, item.plan.version, number) for item in entry.inputs if isinstance(item, PlanReceived)]
         self.add_events(entry.events)
         for device, birth in entry.births:
-            self._add_birth(site, device, birth)
+            body = encode(birth)
+            self._births.append((site, device, birth.b, body))
+            self.size += 2 * (len(body) + _ROW_BYTES)
         self._keep(entry)
 
-    def _add_birth(self, site: str, device: str, birth: DeviceState) -> None:
-        """Write a birth; the newest of another boot stays as the one before, whose last frames may still come."""
-        row = self._db.execute("SELECT body FROM birth WHERE site = ? AND device = ?", (site, device)).fetchone()
-        if row is not None and _births.decode(row[0]).b != birth.b:
-            self._db.execute("REPLACE INTO birth_before VALUES (?, ?, ?)", (site, device, row[0]))
-        self._db.execute("REPLACE INTO birth VALUES (?, ?, ?)", (site, device, encode(birth)))
+    def add_events(self, events: Sequence[Event]) -> None:
+        """Take events, each of which followed the newest input of the file."""
+        for event in events:
+            body = encode(event)
+            self._events.append((event.site, event.id, self._newest, event.at, body))
+            self.size += len(body) + _ROW_BYTES
+
+    @property
+    def one_statement(self) -> bool:
+        """True where all that is to be written are some rows of inputs."""
+        more = self._sources or self._plans or self._births or self._kept or self._events
+        return 0 < len(self._rows) <= _MOST_ROWS and not more
+
+    def write(self) -> None:
+        """Write what was taken since the last time."""
+        for sql, rows in ((_ADD_SOURCES, self._sources), (_ADD_INPUTS, self._rows), (_ADD_KEPT, self._kept)):
+            for some in _pieces(rows):
+                self._db.execute(_many(sql, len(some)), [value for row in some for value in row])
+        for sql, few in ((_END_SOURCE, self._ends), (_ADD_PLAN, self._plans)):
+            if few:
+                self._db.executemany(sql, few)
+        for birth in self._births:
+            self._write_birth(*birth)
+        for events in _pieces(self._events):
+            self._write_events(events)
+        for done in (self._sources, self._rows, self._ends, self._plans, self._births, self._kept, self._events):
+            done.clear()
+
+    def count(self) -> None:
+        """Have the journal count on from here: the transaction stands."""
+        numbers = self._numbers
+        numbers.seqs.update(self._seqs)
+        numbers.inputs.update(self._inputs)
+        numbers.live.update(self._live)
+        numbers.keeping.update(self._keeping)
+        numbers.newest, numbers.plain, numbers.source = self._newest, self._plain, self._source
+
+    def _add_row(self, site: str, row: Packed, at: float, *, keep: bool) -> int:
+        self._newest += 1
+        self._rows.append((self._newest, site, row.kind, at, row.n, keep, row.places, row.body))
+        self.size += len(row.body) + len(row.places or b"") + _ROW_BYTES
+        return self._newest
+
+    def _add_plain(self, entry: PlainEntry) -> None:
+        for source in entry.sources:
+            device = source.site, source.device
+            if before := self._live.get(device) or self._numbers.live.get(device):
+                self._ends.append((self._newest + 1, before))
+            self._live[device] = source.number
+            self._source = max(self._source, source.number)
+            channels = _channels.encode(source.channels).decode()
+            self._sources.append((source.number, *device, source.boot, channels))
+            self.size += _ROW_BYTES
+        row = Packed(PLAIN, len(entry.plain), None, plain.packed(entry.plain))
+        self._plain = self._add_row(_NO_SITE, row, entry.at, keep=entry.keep)
 
     def _keep(self, entry: Entry) -> None:
-        """Where telemetry begins to be kept, keep the minute before as well."""
-        if not entry.keep:
-            self.keeping.discard(entry.site)
-        elif entry.site not in self.keeping:
-            self.keeping.add(entry.site)
-            behind = max(self.inputs.values(), default=0) - _KEPT_ROWS
-            values = {"site": entry.site, "kind": FRAMES, "since": entry.at - _KEPT_BEFORE_S, "behind": behind}
-            self._db.execute(_KEEP_BEFORE, values)
+        """Where telemetry begins to be kept, keep the minute before as well: the site's own rows, and those of plain frames."""
+        site, before = entry.site, self._keeping.get(entry.site, self._numbers.keeping.get(entry.site, False))
+        self._keeping[site] = entry.keep
+        if entry.keep and not before:
+            self._kept.append((site, self._newest - _KEPT_ROWS, self._newest, entry.at - _KEPT_BEFORE_S))
+            self.size += _ROW_BYTES
 
-    def add_events(self, events: Sequence[Event]) -> None:
-        """Write events, each under its site's next number; one that is there already uses up none."""
-        for event in events:
-            site, seq = event.site, self.seqs.get(event.site, 0) + 1
-            values = {"site": site, "seq": seq, "id": event.id, "input": self.inputs.get(site, 0), "at": event.at}
-            if self._db.execute(_ADD_EVENT, values | {"body": encode(event)}).rowcount:
-                self.seqs[site] = seq
+    def _write_birth(self, site: str, device: str, boot: int, body: bytes) -> None:
+        """Write a birth; the newest of another boot stays as the one before, whose last frames may still come."""
+        row = self._db.execute("SELECT body FROM birth WHERE site = ? AND device = ?", (site, device)).fetchone()
+        if row is not None and _births.decode(row[0]).b != boot:
+            self._db.execute("REPLACE INTO birth_before VALUES (?, ?, ?)", (site, device, row[0]))
+        self._db.execute("REPLACE INTO birth VALUES (?, ?, ?)", (site, device, body))
+
+    def _write_events(self, events: Sequence[tuple[str, str, int, float, bytes]]) -> None:
+        """Write events, each under its site's next number."""
+        seqs, values = dict[str, int](), list[object]()
+        for site, key, number, at, body in events:
+            seq = seqs[site] = (seqs.get(site) or self._seq(site)) + 1
+            values += (site, seq, key, number, at, body)
+        try:
+            self._db.execute(_many(_ADD_EVENTS, len(events)), values)
+        except sqlite3.IntegrityError:  # one of them is there already, and SQLite took all of them back
+            for event in events:
+                self._write_event(*event)
+        else:
+            for site, *_, body in events:
+                self._note_written(site, body)
+
+    def _write_event(self, site: str, key: str, number: int, at: float, body: bytes) -> None:
+        """Write an event; one that is there already uses up no number."""
+        seq = self._seq(site) + 1
+        values = {"site": site, "seq": seq, "id": key, "input": number, "at": at, "body": body}
+        if self._db.execute(_ADD_EVENT, values).rowcount:
+            self._note_written(site, body)
+
+    def _note_written(self, site: str, body: bytes) -> None:
+        seq = self._seqs[site] = self._seq(site) + 1
+        self.written.setdefault(site, (seq, []))[1].append(body)
+
+    def _seq(self, site: str) -> int:
+        return self._seqs.get(site) or self._numbers.seqs.get(site, 0)
+
+
+def _pieces(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (rows[first : first + _MOST_ROWS] for first in range(0, len(rows), _MOST_ROWS))
+
+
+def _many(sql: str, count: int) -> str:
+    """Return a statement that writes so many rows at once."""
+    head, row = sql.split(" VALUES ")
+    return f"{head} VALUES {', '.join([row] * count)}"
 
 
 def _squeezed(inputs: Sequence[AnyInput]) -> bytes:

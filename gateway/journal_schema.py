@@ -11,7 +11,8 @@ import structlog
 
 _log = structlog.get_logger("journal")
 
-_VERSION = 2  # PRAGMA user_version; 1 was the journal of a single site, which said 0
+_VERSION = 3  # PRAGMA user_version; 1 was the journal of a single site, which said 0
+_TAKEN_OVER = (2, _VERSION)  # 2 had no plain frames; all it had is as it was
 _FULL = 2  # PRAGMA synchronous: FULL; anything less loses acknowledged rows at power loss
 _OLDEST_SQLITE = (3, 37, 0)  # the first with STRICT tables
 _WITHDRAWN_SQLITE = {(3, 52, 0)}  # `pipeline.md` §6
@@ -26,11 +27,15 @@ PRAGMA page_size=1024; PRAGMA auto_vacuum=INCREMENTAL;
 PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=OFF;
 PRAGMA journal_size_limit=4194304;
 """
-# input.kind: 0 frames, 1 commands, 2 plans, 3 rejected, 4 all else. Frames go into a row of their own, so that the cap can take
-# them and leave the rest; `places` of the row behind it then says how many frames came before each of its inputs.
+# input.kind: 0 frames, 1 commands, 2 plans, 3 rejected, 4 all else, 5 plain frames of many sites, under the site ''. Frames go
+# into a row of their own, so that the cap can take them and leave the rest; `places` of the row behind it then says how many
+# frames came before each of its inputs.
 # A row with a plan among others is of kind 2 all the same, and `plan` names the first row of every version.
 # input.n counts inputs, input.keep marks telemetry around an alarm. event.n is the order of the file, event.seq of the site,
-# event.input the input it followed: a replay from there makes it again.
+# event.input the input of the file it followed: a replay from there makes it again.
+# kept: telemetry of a site and plain frames, behind one input up to another and not before a time, are around an alarm as well;
+# the rows are marked only when the cap must choose: thousands of them in the alarm's own commit would hold it up.
+# source.until: no row of plain frames behind this input names it; NULL while its frames still come. A process numbers anew.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS stream(site TEXT PRIMARY KEY, jid TEXT NOT NULL) STRICT;
@@ -53,9 +58,16 @@ CREATE TABLE IF NOT EXISTS gap(
   frames INT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS dead(
   id INTEGER PRIMARY KEY, sink TEXT NOT NULL, at REAL NOT NULL, line BLOB NOT NULL, error TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS source(
+  number INTEGER PRIMARY KEY AUTOINCREMENT, site TEXT NOT NULL, device TEXT NOT NULL, boot INT NOT NULL,
+  channels TEXT NOT NULL, until INT) STRICT;
+CREATE TABLE IF NOT EXISTS kept(site TEXT NOT NULL, behind INT NOT NULL, upto INT NOT NULL, since REAL NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS source_device ON source(site, device, until);
 PRAGMA user_version={_VERSION};
 COMMIT;
 """
+_END_SOURCES = """
+UPDATE source SET until = ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'input'), 0) WHERE until IS NULL"""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -76,6 +88,7 @@ def open_file(path: Path) -> tuple[sqlite3.Connection, bool]:
         _refuse_other_versions(db, path)
         db.executescript(_SETTINGS)
         db.executescript(_SCHEMA)
+        db.execute(_END_SOURCES)
         _refuse_lazy_commits(db, path)
     except BaseException:
         db.close()
@@ -83,6 +96,18 @@ def open_file(path: Path) -> tuple[sqlite3.Connection, bool]:
     _log.info("journal open", file=str(path), sqlite=sqlite3.sqlite_version)
     empty = db.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'input'").fetchone() is None
     return db, empty and next(path.parent.glob(f"{path.name}{_ASIDE}*"), None) is not None
+
+
+def open_with_ballast(path: Path, ballast: Path) -> tuple[sqlite3.Connection, bool]:
+    """Open a file; where SQLite itself cannot, and the ballast stands, once more with the room of the ballast."""
+    try:
+        return open_file(path)
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) is None or not ballast.exists():
+            raise
+        _log.warning("journal not opened, ballast given up", file=str(path), reason=str(error))
+        ballast.unlink()
+        return open_file(path)
 
 
 def pragma(db: sqlite3.Connection, name: str) -> int:
@@ -130,7 +155,7 @@ def _refuse_lazy_commits(db: sqlite3.Connection, path: Path) -> None:
 
 def _refuse_other_versions(db: sqlite3.Connection, path: Path) -> None:
     version, tables = pragma(db, "user_version"), db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if tables and version != _VERSION:
+    if tables and version not in _TAKEN_OVER:
         message = (
             f"the journal {path} has format {version}, this Manway writes {_VERSION}: move the file away, then start again"
         )

@@ -13,8 +13,9 @@ import contextlib
 import math
 import os
 import sqlite3
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import structlog
@@ -22,13 +23,15 @@ import structlog
 from gateway.commits import Commits, Step, Stored, disk_may_be_full, keep
 from gateway.deadlines import Deadlines
 from gateway.host import SiteHost
-from gateway.journal import Journal
+from gateway.journal import Entry, Journal
+from gateway.lane import Lane
 from gateway.sink_store import Drained, StoreSink
 from gateway.uplink import Uplink
 from manway.codec_mqtt import Acknowledgement, ApiHeartbeat, Heartbeat, decode, encode, pack_state
 from manway.errors import DecodeRejected
 from manway.measurements import gateway_line
 from manway.runtime.ports import Batch, Bus, Clock, Message, Run
+from manway.runtime.tasks import Bell
 from manway.topics import Address, parse, root
 
 _log = structlog.get_logger("gateway")
@@ -46,24 +49,16 @@ _FOREIGN_MOST = 1_000  # (choice) names remembered
 _QUEUE = 200  # batches; then the broker waits, which is what a queue is for
 
 
-class _Nothing:
-    """A batch that brings nothing but a look at the time."""
-
-    messages: Sequence[Message] = ()
-
-    async def ack(self) -> None:
-        """Owe nobody anything."""
-
-
 class _Kept:
-    """When a site's snapshot was taken last, and how many inputs have come since."""
+    """When a site's snapshot was taken last, behind how many rows of plain frames, and how many inputs have come since."""
 
-    def __init__(self, at: float) -> None:
-        self.at, self.inputs = at, 0
+    def __init__(self, at: float, plain: int) -> None:
+        self.at, self.plain, self.inputs = at, plain, 0
 
-    def due(self, now: float) -> bool:
-        """Say whether the next one is due."""
-        return self.inputs >= _SNAPSHOT_INPUTS or (self.inputs > 0 and now >= self.at + _SNAPSHOT_EVERY_S)
+    def due(self, now: float, plain: int) -> bool:
+        """Say whether the next one is due; `plain` rows go only when the snapshots of every site stand behind them."""
+        moved = self.inputs > 0 or plain > self.plain
+        return self.inputs >= _SNAPSHOT_INPUTS or (moved and now >= self.at + _SNAPSHOT_EVERY_S)
 
 
 class Gateway:
@@ -90,7 +85,8 @@ class Gateway:
         self._bus, self._clock, self._name = bus, clock, name
         self._uplinks, self._run_uplink = {uplink.site: uplink for uplink in uplinks}, run_uplink
         self._store, self._run_store = store, run_store
-        self._queue: asyncio.Queue[Batch] = asyncio.Queue(_QUEUE)
+        self._queue: deque[Batch] = deque()
+        self._bell = Bell()  # for the rules: a batch, or something else to look at
         self._commits = Commits(journal, run_journal, clock, stored=self._note_stored, failing=self._note_failing)
         self._deadlines = Deadlines()
         self._telling: set[str] = set()  # sites with events the api does not have
@@ -108,7 +104,11 @@ class Gateway:
                 self._telling.add(host.site)
         self._boot = int(clock.now())
         self._stepped_at = clock.now()
-        self._snapshots = {host.site: _Kept(self._now()) for host in hosts}
+        self._plain = 0  # rows of plain frames so far
+        self._snapshots = {host.site: _Kept(self._now(), 0) for host in hosts}
+        self._idle = cycle([*self._hosts])
+        # A journal that is ahead of the clock has a time of its own, which the lane does not know.
+        self._lane = Lane(hosts[0].engine.site.gas, journal.newest_source) if _in_lane(hosts) and not hosts[0].ahead_s else None
         self._fill = -1.0  # of the journal; not known yet
         self._shown = dict[str, float]()  # when each site's picture went out
         self._fresh = asyncio.Event()
@@ -133,7 +133,10 @@ class Gateway:
 
     async def _read(self) -> None:
         async for batch in self._bus.batches():
-            await self._queue.put(batch)
+            self._queue.append(batch)
+            self._bell.ring()
+            if len(self._queue) >= _QUEUE:
+                await asyncio.sleep(0)  # the rules' turn: they take all of it
 
     # -- judging
 
@@ -147,35 +150,55 @@ class Gateway:
         step.entries = [entry for host in self._hosts.values() for entry in host.unwritten()]
         self._commits.owe(step)
         while True:
-            batches: list[Batch] = []
             deadline = self._deadlines.next()
-            with contextlib.suppress(TimeoutError):
-                async with self._clock.timeout_at(deadline - self._ahead if deadline is not None else None):
-                    batches.append(await self._queue.get())
-            while not self._queue.empty():
-                batches.append(self._queue.get_nowait())
+            await self._bell.wait(None if deadline is None else self._clock.timeout_at(deadline - self._ahead).when())
+            batches = [*self._queue]
+            self._queue.clear()
             self._commits.owe(self._judged(batches))
             self._stepped_at = self._clock.now()
 
     def _judged(self, batches: Sequence[Batch]) -> Step:
+        """Judge one step: deadlines that have passed, plain frames of all sites, then everything else site by site."""
         now = self._engine_now = self._now()
         step = Step(now, batches)
-        by_site = self._sorted([m for batch in batches for m in batch.messages], now)
-        for site in dict.fromkeys((*by_site, *self._deadlines.due(now))):
-            host, messages = self._hosts[site], by_site.get(site)
-            entry = host.advance(now) if messages is None else host.take(messages, now, again=self._commits.fails)
-            self._deadlines.set(site, host.next_deadline())
-            if acts := host.acts():
-                step.acts.append((host, acts))
-            if entry is None:
-                continue
-            step.entries.append(entry)
-            kept = self._snapshots[site]
-            kept.inputs += len(entry.inputs)
-            if step.snapshot is None and kept.due(now) and not self._commits.fails:  # of one site a step: it is a pause for all
-                self._snapshots[site] = _Kept(now)
-                step.snapshot = site, host.snapshot()
+        messages = [message for batch in batches for message in batch.messages]
+        touched = dict.fromkeys(self._deadlines.due(now))
+        for site in touched:
+            self._add(step, self._hosts[site], self._hosts[site].advance(now))
+        if self._lane is not None:
+            messages, entries, frames, heard = self._lane.take(messages, now)
+            step.entries += entries
+            self._plain += len(entries)
+            for host, count in frames.items():
+                self._snapshots[host.site].inputs += count
+                touched[host.site] = None
+            for host in heard:
+                self._deadlines.set(host.site, host.next_deadline())
+        for site, own in self._sorted(messages, now).items():
+            host, touched[site] = self._hosts[site], None
+            self._add(step, host, host.take(own, now, again=self._commits.fails))
+            if self._lane is not None:
+                for address, message in own:
+                    if address.name == "gas":
+                        self._lane.seat(message.topic, host, address.device)
+        touched[next(self._idle)] = None
+        self._keep_one(step, touched, now)
         return step
+
+    def _add(self, step: Step, host: SiteHost, entry: Entry | None) -> None:
+        self._deadlines.set(host.site, host.next_deadline())
+        if acts := host.acts():
+            step.acts.append((host, acts))
+        if entry is not None:
+            step.entries.append(entry)
+            self._snapshots[host.site].inputs += len(entry.inputs)
+
+    def _keep_one(self, step: Step, sites: Iterable[str], now: float) -> None:
+        """Have the step end with the snapshot of one of its sites that is due: it is a pause for all."""
+        site = next((site for site in sites if self._snapshots[site].due(now, self._plain)), None)
+        if site is not None and not self._commits.fails:
+            self._snapshots[site] = _Kept(now, self._plain)
+            step.snapshot = site, self._hosts[site].snapshot()
 
     async def _act(self) -> None:
         """Carry out what was committed; a broker that takes nothing holds up nobody but those who wait for it."""
@@ -213,6 +236,9 @@ class Gateway:
     # -- committing
 
     def _note_stored(self, stored: Stored) -> None:
+        for site, (first, events) in stored.written.items():
+            if site in self._uplinks:
+                self._uplinks[site].offer(first, events)
         for site, seq in stored.newest.items():
             host = self._hosts.get(site)  # the cap may take telemetry of a site that is served no more
             if host is not None and seq > host.seq:
@@ -233,14 +259,13 @@ class Gateway:
     def _look(self, host: SiteHost) -> None:
         """Look at a site's deadlines again, and wake the rules when its health has something to say."""
         self._deadlines.set(host.site, host.next_deadline())
-        if host.health.due(self._now()) and self._queue.empty():
-            self._queue.put_nowait(_Nothing())
+        if host.health.due(self._now()):
+            self._bell.ring()
 
     def wake(self, site: str) -> None:
         """Look at a site now: its rescue desk was asked for something."""
         self._deadlines.set(site, self._hosts[site].next_deadline())
-        if self._queue.empty():
-            self._queue.put_nowait(_Nothing())
+        self._bell.ring()
 
     async def leave(self) -> None:
         """After `run` was cancelled: keep a snapshot of every site and the cursors, so that the next start is a quick one."""
@@ -403,8 +428,13 @@ class Gateway:
                     if site in self._hosts:
                         self._hosts[site].reject(rejected)
                         self._deadlines.set(site, self._now())
-                if oldest.rejected and self._queue.empty():
-                    self._queue.put_nowait(_Nothing())
+                if oldest.rejected:
+                    self._bell.ring()
+
+
+def _in_lane(hosts: Sequence[SiteHost]) -> bool:
+    """Say whether all engines share their rows, as those of a process do."""
+    return len({id(host.engine.site.gas) for host in hosts}) == 1
 
 
 def _resident_bytes() -> int:

@@ -2,18 +2,26 @@
 
 A sink runs behind the engine, by hours after an outage, and the engine's present plan is then not the frame's. The plans stand
 in the journal between the frames, so the sink follows them as it reads. A frame that its device kept and sent later belongs to
-the permit of its own time, not of its arrival.
+the permit of its own time, not of its arrival. A plain frame was never kept, so all of one source are in one place until the
+next plan of its site: the place has a number, and is looked up once.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from manway.entities import Frame, Plan
 from manway.permit import HOLDING, OPEN
+from manway.plain import Source
+from manway.runtime.telemetry import Placed
 
 NOWHERE = "unknown"
 """The space of a device that no plan names."""
 _KEPT = 64  # (choice) changes a device or space: more than a week of permits, and a device replays a week
+_PLACED_MOST = 100_000  # (choice) places before all are numbered anew: a city, and eight permits each
 Place = Callable[[str, Frame], tuple[str, str]]
 """Site and frame -> space and permit, "" for none."""
 
@@ -51,6 +59,10 @@ class Places:
         self._spaces: dict[tuple[str, str], _Changes] = {}  # (site, device) -> its spaces
         self._permits: dict[tuple[str, str], _Changes] = {}  # (site, space) -> permits that held it
         self._locks: dict[tuple[str, str], str] = {}
+        self.placed: list[Placed] = []
+        self._place_of: dict[int, int] = {}  # source -> its number in `placed`, while that holds
+        self._place_before: dict[int, int] = {}  # source -> the newest number it had
+        self._sources: defaultdict[str, list[int]] = defaultdict(list)  # site -> sources that have a number
 
     def learn(self, site: str, plan: Plan, at: float) -> None:
         """Take a plan that the engine was given at `at` (Unix seconds); one that is not newer is refused there, and here."""
@@ -67,6 +79,8 @@ class Places:
             for key in {key for key in known if key[0] == site} | now.keys():
                 known.setdefault(key, _Changes()).note(since, now.get(key, gone))
         self._locks |= {(site, lock.device): lock.space for lock in plan.locks}
+        for number in self._sources.pop(site, ()):
+            del self._place_of[number]
 
     def of(self, site: str, frame: Frame) -> tuple[str, str]:
         """Return the space and the permit of a frame; by its own time when its device kept it, else as the plan is read."""
@@ -82,6 +96,31 @@ class Places:
             return self._otherwise(site, frame)
         permits = self._permits.get((site, then))
         return then, (permits.at(frame.ts) if permits else "") or ""
+
+    def of_sources(self, numbers: Sequence[int], source: Callable[[int], Source]) -> npt.NDArray[np.intp]:
+        """Return for each source where its frames are measured, as the plan is read: numbers in `placed`.
+
+        `placed` only grows; when it has grown too long it is another list. `source` says which one a number is.
+        """
+        try:
+            return np.fromiter(map(self._place_of.__getitem__, numbers), np.intp, len(numbers))
+        except KeyError:
+            if len(self.placed) > _PLACED_MOST:
+                self.placed, self._place_of, self._place_before = [], {}, {}
+                self._sources.clear()
+            for number in dict.fromkeys(numbers):
+                if number not in self._place_of:
+                    self._place(source(number))
+        return np.fromiter(map(self._place_of.__getitem__, numbers), np.intp, len(numbers))
+
+    def _place(self, source: Source) -> None:
+        place = Placed(source, *self.of(source.site, Frame(source.device, source.boot, 0, 0, 0.0, {})))
+        before = self._place_before.get(source.number)
+        if before is None or self.placed[before] != place:
+            self._place_before[source.number] = before = len(self.placed)
+            self.placed.append(place)
+        self._place_of[source.number] = before
+        self._sources[source.site].append(source.number)
 
     def of_lock(self, site: str, lock: str) -> str:
         """Return the space a lock bars, as the newest plan that was read says."""

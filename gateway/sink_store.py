@@ -17,17 +17,17 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from gateway.journal_reader import JournalReader, Stored
+from gateway.journal_reader import JournalReader
+from gateway.sink_looks import Look, Looks
 from gateway.sink_places import Place, Places
 from manway.errors import StoreUnavailable
 from manway.ids import derived_id
-from manway.inputs import FrameReceived, InputRejected, LockReported, PlanReceived
-from manway.measurements import event_line, lock_line
+from manway.inputs import InputRejected
+from manway.measurements import event_line
 from manway.runtime.ports import Run
 from manway.runtime.telemetry import Dead, StoredFrame, TelemetryStore
 
 _log = structlog.get_logger("store")
-_ENTRIES = 200  # (choice) a look: a second of a city, twenty minutes of an idle site
 _EVENTS = 1000  # (choice) a look
 _BEATS = 600  # (choice) ten minutes of heartbeats wait for a store that is away; older ones tell nothing
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0  # `pipeline.md` §8.2
@@ -59,17 +59,6 @@ class Drained(NamedTuple):
     rejected: Sequence[tuple[str, InputRejected]] = ()
 
 
-class _Block(NamedTuple):
-    """What one look took from the journal: as it is handed over, and again until the store has taken it."""
-
-    mark: int
-    at: float
-    rows: list[StoredFrame]
-    sites: list[str]
-    lines: list[bytes]
-    full: bool
-
-
 class StoreSink:
     """Two cursors behind the journal, of inputs and of events; each moves only as far as the store is durable.
 
@@ -95,7 +84,8 @@ class StoreSink:
         self._reader, self._store, self._places, self._jitter = reader, store, Places(place), jitter
         self._read = self._kept = cursor
         self._event_read = self._event_kept = event_cursor
-        self._block: _Block | None = None
+        self._looks = Looks(reader, self._places)
+        self._look: Look | None = None
         self._beats: deque[bytes] = deque(maxlen=_BEATS)
         self._buried: list[Buried] = []
         self._rejected: list[tuple[str, InputRejected]] = []
@@ -152,49 +142,38 @@ class StoreSink:
             for site, at, plan in self._reader.plans_at(self._read):
                 self._places.learn(site, plan, at)
             self._plans_known = True
-        again = self._block is not None
+        again = self._look is not None
         self._store.settle(self._reached)  # what it could not write last time comes before more is read
-        block = self._block = self._block or self._next(now)
+        look = self._look = self._look or self._looks.next(self._read, now)
         if self._beats:
             beats = [*self._beats]
             self._bury((dead.line, dead.reason) for dead in self._store.annotate(beats))
             for _ in beats:
                 self._beats.popleft()
-        if block.lines:
-            self._bury((dead.line, dead.reason) for dead in self._store.annotate(block.lines))
-            block.lines.clear()
-        self._refuse(block, self._store.write(block.rows, block.mark))
-        self._read, self._reached, self._block = block.mark, max(self._reached, block.at), None
+        self._bury(look.odd)
+        look.odd.clear()
+        if look.lines:
+            self._bury((dead.line, dead.reason) for dead in self._store.annotate(look.lines))
+            look.lines.clear()
+        self._hand_over_plain(look)
+        self._refuse(look, self._store.write(look.rows, look.mark))
+        self._read, self._reached, self._look = look.mark, max(self._reached, look.at), None
         events_wait = self._hand_over_events()
         self._store.settle(self._reached)
-        return block.full or events_wait or again
+        return look.full or events_wait or again
 
-    def _next(self, now: float) -> _Block:
-        entries = self._reader.inputs_after(self._read, _ENTRIES)
-        full = 2 * len(entries) >= _ENTRIES  # an entry is one row of the journal, or two
-        # While it catches up, time is the journal's: else a minute of the backlog would be over before it was read.
-        block = _Block(entries[-1].number if entries else self._read, entries[-1].at if full else now, [], [], [], full)
-        for entry in entries:
-            self._sort(entry, block)
-        return block
-
-    def _sort(self, entry: Stored, block: _Block) -> None:
-        """Put the inputs of one entry where they go; what is neither reading nor lock report goes nowhere."""
-        site, of, take = entry.site, self._places.of, block.rows.append
-        for place, item in enumerate(entry.inputs):
-            if type(item) is FrameReceived:
-                take(StoredFrame(item.frame, *of(site, item.frame)))
-            elif isinstance(item, PlanReceived):
-                self._places.learn(site, item.plan, entry.at)
-            elif isinstance(item, LockReported) and not item.retained:
-                space = self._places.of_lock(site, item.lock)
-                try:
-                    block.lines.append(lock_line(item.lock, item.state, space=space, at=entry.at, place=place))
-                except ValueError as error:
-                    self._bury([(msgspec.json.encode(item), str(error))])
-        block.sites.extend([site] * (len(block.rows) - len(block.sites)))
+    def _hand_over_plain(self, look: Look) -> None:
+        """Hand over columns; what a store has no columns for, or cannot keep, goes before the look's own rows."""
+        left = list[tuple[str, StoredFrame]]()
+        for rows in look.plain:
+            left += rows.rows(self._store.write_plain(rows))
+        look.sites[:0], look.rows[:0] = [site for site, _ in left], [row for _, row in left]
+        look.plain.clear()
 
     def _hand_over_events(self) -> bool:
+        if not self._store.keeps_lines:
+            self._event_read = max(self._event_read, self._reader.newest_event())
+            return False
         events = self._reader.all_events_after(self._event_read, _EVENTS)
         lines = []
         for number, event in events:
@@ -231,9 +210,9 @@ class StoreSink:
             self._buried.append(Buried(line, error))
             _log.error("line refused by the store", reason=error)
 
-    def _refuse(self, block: _Block, dead: Sequence[Dead]) -> None:
+    def _refuse(self, look: Look, dead: Sequence[Dead]) -> None:
         """Keep rows that the store will never take aside, and say so to the site they are of."""
-        sites = {id(row): site for site, row in zip(block.sites, block.rows, strict=True)} if dead else {}
+        sites = {id(row): site for site, row in zip(look.sites, look.rows, strict=True)} if dead else {}
         for refused in dead:
             frame, line = refused.row.frame, msgspec.json.encode(refused.row)
             _log.error("row refused by the store", device=frame.device, seq=frame.seq, reason=refused.reason)

@@ -7,6 +7,7 @@ clean and steady: only the spaces in which something is loud are looked at again
 import bisect
 import itertools
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from manway.events import DeviceRestarted, InstrumentFaulted, InstrumentRecovere
 from manway.gas import CODES, FEW, GasRows
 from manway.ids import Status
 from manway.instrument import BACKING, InstrumentSignal, after_frame, move
-from manway.site import InstrumentWatch
+from manway.site import InstrumentWatch, PlainFrame, Site
 from manway.step import Step
 
 # A channel that its frame does not name says nothing: unknown, never the number it had before.
@@ -27,6 +28,7 @@ _BACKING = tuple(BACKING)  # looked through by identity: hashing an enum takes l
 FAN_RUNNING_A = 0.5  # (choice) below this current a fan's motor is not turning
 SOUR_PPM, SOUR_S, POISON_PPM = 50.0, 60.0, 200.0  # `domain.md` §7.1 [MSA]
 _QUIET = (Status.OK, Status.WARMUP)
+BESIDE = frozenset({"fan_a", "wearer_state"})  # what `_beside` follows though it is no gas: a frame that names it is never calm
 
 
 def rounds(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
@@ -57,6 +59,26 @@ def breathe(step: Step, frames: Sequence[Frame]) -> list[str]:
     return list(loud)
 
 
+def answer(step: Step, watches: Sequence[InstrumentWatch], other: AbstractSet[int], noticed: AbstractSet[int]) -> list[str]:
+    """Follow one round of frames that `take_plain` and the rows have taken; return the spaces that must be judged.
+
+    `other` are the rows whose status is another than before, `noticed` those that must be looked at, as `GasRows.take` says.
+    """
+    loud, others = dict[str, None](), set[str]()
+    for watch in watches:
+        if watch.troubled or watch.lost or watch.ledger.gaps:
+            loud[watch.space] = None
+    for watch in watches if other else ():
+        for row in watch.rows.values():
+            if row in other:
+                _say_fault(step, watch, row)
+                others.add(watch.device)
+    loud |= dict.fromkeys(watch.space for watch in watches if not noticed.isdisjoint(watch.rows.values()))
+    heard = ((watch, watch.frame) for watch in watches)
+    loud |= dict.fromkeys(watch.space for watch, frame in heard if frame is not None and _follow(step, watch, frame, others))
+    return list(loud)
+
+
 def _follow(step: Step, watch: InstrumentWatch, frame: Frame, other: set[str]) -> bool:
     """Let an instrument's state, and what stands beside its gases, follow a frame; say whether that must be judged."""
     if watch.state not in _BACKING or (other and watch.device in other):
@@ -64,6 +86,40 @@ def _follow(step: Step, watch: InstrumentWatch, frame: Frame, other: set[str]) -
     if watch.troubled:
         _recover(step, watch, frame)
     return _beside(step, watch, frame)
+
+
+def quiet(site: Site, watch: InstrumentWatch) -> bool:
+    """Say whether the next frame of an instrument's boot would change nothing but numbers, and need no judging.
+
+    That is so if all its gases stay calm and it names nothing of `BESIDE`. Whatever `breathe` and what it calls do with such a
+    frame, other than to keep it (`take_plain`), is asked for here: who changes the one changes the other.
+    """
+    if watch.troubled or watch.lost or watch.ledger.gaps or watch.state not in _BACKING:
+        return False
+    if watch.fan_on is not None or watch.sour_since is not None or _may_sour(site.gas, watch):
+        return False
+    space = site.spaces.get(watch.space)
+    return space is None or not space.occupancy.inside
+
+
+def _may_sour(gas: GasRows, watch: InstrumentWatch) -> bool:
+    """Say whether H2S that is calm may be so much that `_sour` remembers it: where it has no limits, or very high ones."""
+    if not _poisonable(watch):
+        return False
+    return "H2S" not in watch.rows or gas.calm_band(watch.rows["H2S"])[1] > SOUR_PPM
+
+
+def take_plain(watch: InstrumentWatch, now: float, plain_frame: PlainFrame) -> None:
+    """Keep the next frame of an instrument's boot, received `now` (Unix s), in which every channel is a number.
+
+    The rows take its numbers by themselves and the engine moves its present (`Engine.tick`); unless it is calm and the
+    instrument `quiet`, `answer` says what follows from it.
+    """
+    ledger = watch.ledger
+    ledger.highest = plain_frame[1]
+    ledger.received += 1
+    watch.heard_at = max(watch.heard_at, now)
+    watch.plain_frame = plain_frame
 
 
 def look_back(step: Step, watch: InstrumentWatch, frame: Frame, newest: Frame) -> bool:
@@ -208,9 +264,13 @@ def _bound(step: Step, watch: InstrumentWatch) -> bool:
     return bool(watch.known.worn_by) or (permit is not None and watch.device in permit.instruments)
 
 
+def _poisonable(watch: InstrumentWatch) -> bool:
+    return watch.known.channels.get("H2S") == "ppm" and "LEL" in watch.rows
+
+
 def _sour(watch: InstrumentWatch, h2s: Reading, at: float) -> None:
     """Remember that H2S may have poisoned the combustible sensor: > 200 ppm, or > 50 ppm for a minute [MSA]."""
-    if watch.known.channels.get("H2S") != "ppm" or "LEL" not in watch.rows:
+    if not _poisonable(watch):
         return
     if h2s.status is Status.OVER:  # beyond its range is beyond 200 ppm
         watch.poisoned = True

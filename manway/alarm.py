@@ -13,6 +13,7 @@ judged anew: what still holds, or is not known to be gone, is raised as a new ep
 
 import enum
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -73,8 +74,10 @@ out_of_service   =       =                =               x             x      x
 ON = frozenset({AlarmState.UNACKED, AlarmState.ACKED})
 RETURNED = frozenset({AlarmState.RETURNED_UNACKED, AlarmState.LATCHED_UNACKED, AlarmState.LATCHED_ACKED})
 QUIET = frozenset({AlarmState.SHELVED, AlarmState.SUPPRESSED, AlarmState.OUT_OF_SERVICE})
-_FRESH = frozenset({AlarmState.NORMAL, AlarmState.LATCHED_ACKED})  # coming from here is an outbreak of its own
-_QUIETENS = frozenset({AlarmSignal.SHELVE, AlarmSignal.SUPPRESS, AlarmSignal.REMOVE})
+# Looked through by identity: hashing an enum takes longer, and every condition asks.
+_ON, _RETURNED, _QUIET, _NORMAL = tuple(ON), tuple(RETURNED), tuple(QUIET), AlarmState.NORMAL
+_FRESH = (_NORMAL, AlarmState.LATCHED_ACKED)  # coming from here is an outbreak of its own
+_QUIETENS = (AlarmSignal.SHELVE, AlarmSignal.SUPPRESS, AlarmSignal.REMOVE)
 _ENDS = {
     AlarmState.SHELVED: AlarmSignal.UNSHELVE,
     AlarmState.SUPPRESSED: AlarmSignal.UNSUPPRESS,
@@ -82,7 +85,7 @@ _ENDS = {
 }
 
 
-class Condition(msgspec.Struct, frozen=True):
+class Condition(msgspec.Struct, frozen=True, gc=False):
     """What is so now for one (kind, object). `holds` None is unknown.
 
     `until` is when time alone may change the answer (Unix seconds, None = never); the engine looks again then. `since` is when
@@ -126,7 +129,7 @@ class Change(enum.Enum):
     UNSHELVED = "unshelved"
 
 
-class Alarm(msgspec.Struct):
+class Alarm(msgspec.Struct, gc=False):
     """One (kind, object, space) of a site. `episode` numbers its outbreaks; `id` names the present one; times Unix seconds.
 
     `rises_at`: end of the running on-delay. `gone_since`: begin of the running off-delay. `gone`: known gone for a whole
@@ -161,7 +164,7 @@ class Alarm(msgspec.Struct):
     @property
     def id(self) -> str:
         """The episode's identity, derived from its cause."""
-        return derived_id(self.site, self.kind, self.object, self.space, self.episode)
+        return _episode_id(self.site, self.kind, self.object, self.space, self.episode)
 
     @property
     def named(self) -> dict[str, str]:
@@ -171,7 +174,7 @@ class Alarm(msgspec.Struct):
     @property
     def open(self) -> bool:
         """True until the alarm is back to NORMAL."""
-        return self.state is not AlarmState.NORMAL
+        return self.state is not _NORMAL
 
     @property
     def unknown(self) -> Condition:
@@ -184,8 +187,10 @@ class Alarm(msgspec.Struct):
 
     def due(self, off_delay_s: float) -> float | None:
         """Return when time alone changes this alarm: the end of its on-delay, off-delay or shelving, or None."""
+        if self.rises_at is self.gone_since is self.shelved_until is None:  # as of nearly every alarm
+            return None
         ends = (self.rises_at, self.off_at(off_delay_s), self.shelved_until)
-        return min((at for at in ends if at is not None), default=None)
+        return min(at for at in ends if at is not None)
 
     def feel(self, condition: Condition, now: float, off_delay_s: float, around: Around = OCCUPIED) -> Change | None:
         """Take the condition as it is now; return what it changed.
@@ -193,7 +198,7 @@ class Alarm(msgspec.Struct):
         After UNSHELVED the same condition must be felt again, at once: what still holds is then raised anew.
         """
         was, self.holds = self.holds, condition.holds
-        if self.state in QUIET:
+        if self.state in _QUIET:
             if not self._quiet_ends(condition, now, around):
                 self._feel_quietly(condition, now, off_delay_s, again=was is False)
                 return None
@@ -204,7 +209,7 @@ class Alarm(msgspec.Struct):
         if self._falls_quiet(condition, now, around):
             return None
         if condition.holds:
-            return self._comes(condition, now, off_delay_s, again=was is False or self.state in RETURNED)
+            return self._comes(condition, now, off_delay_s, again=was is False or self.state in _RETURNED)
         return self._goes(now, off_delay_s) if condition.holds is False else self._stays_unknown(condition, now)
 
     def signal(self, signal: AlarmSignal) -> bool:
@@ -287,7 +292,7 @@ class Alarm(msgspec.Struct):
             return False
         if not self.open:
             self._begin(condition, now)
-        if not self.signal(signal) or self.state not in QUIET:
+        if not self.signal(signal) or self.state not in _QUIET:
             return False
         self.rises_at = self.gone_since = None
         self.gone = False
@@ -310,8 +315,9 @@ class Alarm(msgspec.Struct):
             if self.rises_at is None:
                 self.rises_at = began + CATALOGUE[self.kind].on_delay_s
             return self._rise(condition, now) if now >= self.rises_at else None
-        reopened = self.state not in ON
-        self.signal(AlarmSignal.ON)
+        reopened = self.state not in _ON
+        if reopened:
+            self.signal(AlarmSignal.ON)
         self.count += again
         # A chattering condition counts every time and is told once an off-delay, so that it floods nobody.
         if not reopened and (not again or now < self.repeats_at):
@@ -328,7 +334,7 @@ class Alarm(msgspec.Struct):
         self.rises_at = None
         if not self.open:
             self.incident = ""
-        if self.state not in ON:
+        if self.state not in _ON:
             return None
         self.gone_since = now if self.gone_since is None else self.gone_since
         if now < self.gone_since + off_delay_s:
@@ -376,7 +382,7 @@ class Alarms(dict[tuple[str, str, str], Alarm]):
 def said_better(kind: str, obj: str, alarms: Iterable[Alarm]) -> bool:
     """Say whether an alarm that is on, of the same device, makes this one needless (`AlarmKind.suppressed_by`)."""
     better = CATALOGUE[kind].suppressed_by
-    return any(a.kind in better and a.state in ON and _device(a.object) == _device(obj) for a in alarms)
+    return any(a.kind in better and a.state in _ON and _device(a.object) == _device(obj) for a in alarms)
 
 
 def incident_of(alarms: Iterable[Alarm], new: Alarm) -> str:
@@ -385,8 +391,15 @@ def incident_of(alarms: Iterable[Alarm], new: Alarm) -> str:
     Alarms of one space whose lives overlap are one incident; it ends when all of them are NORMAL (or out of everybody's mind:
     suppressed, out of service).
     """
-    running = (a.incident for a in (new, *alarms) if a.space == new.space and a.incident)
-    return next(running, derived_id("incident", new.id))
+    for alarm in (new, *alarms):
+        if alarm.incident and alarm.space == new.space:
+            return alarm.incident
+    return derived_id("incident", new.id)
+
+
+@lru_cache(maxsize=4096)  # (choice) of a rising alarm every event asks, and a picture asks for all that are open
+def _episode_id(site: str, kind: str, obj: str, space: str, episode: int) -> str:
+    return derived_id(site, kind, obj, space, episode)
 
 
 def _device(obj: str) -> str:

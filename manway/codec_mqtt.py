@@ -5,6 +5,7 @@ because a thousand instruments repeat them every second; what each means stands 
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import Annotated, TypeVar, cast
 
 import msgspec
@@ -79,6 +80,16 @@ class EventBatch(msgspec.Struct, frozen=True):
     oldest: int = 1  # sequence number of the oldest event that the journal still has of this site
 
 
+class _EncodedBatch(msgspec.Struct, frozen=True):
+    """An `EventBatch`, field by field, whose events are bytes already."""
+
+    gw: str
+    jid: str
+    first: int
+    e: list[msgspec.Raw]
+    oldest: int
+
+
 class Acknowledgement(msgspec.Struct, frozen=True):
     """The api's word that events up to `seq` of journal `jid` are committed."""
 
@@ -111,7 +122,7 @@ class ApiHeartbeat(msgspec.Struct, frozen=True):
     now: float
 
 
-class ReadingNow(msgspec.Struct, frozen=True):
+class ReadingNow(msgspec.Struct, frozen=True, gc=False):
     """A channel's newest word: status, value and unit as sent, value and limit unit as judged, and its level."""
 
     status: str
@@ -243,6 +254,11 @@ def pack_plan(plan: Plan) -> bytes:
     return zlib.compress(encode(plan), 1)
 
 
+def pack_events(gateway: str, jid: str, first: int, events: Sequence[bytes], oldest: int) -> bytes:
+    """Return the bytes of an `EventBatch` of events that were encoded before."""
+    return _encoder.encode(_EncodedBatch(gateway, jid, first, [msgspec.Raw(event) for event in events], oldest))
+
+
 def pack_state(state: SiteState) -> bytes:
     """Return a picture's bytes, packed like a plan's."""
     return zlib.compress(encode(state), 1)
@@ -263,6 +279,11 @@ def decode(payload: bytes, kind: type[T], source: str) -> T:
         raise DecodeRejected(source, str(error)[:200]) from error
     except RecursionError as error:
         raise DecodeRejected(source, "nested too deeply") from error
+
+
+def physical(channel: str) -> tuple[float, float]:
+    """Return the least and the greatest number a sensor of this kind can say, in the unit of its birth."""
+    return _RANGE.get(channel, _RANGE_TOXIC_PPM)
 
 
 def decode_gas(payload: bytes, device: str) -> GasFrames:

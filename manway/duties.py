@@ -20,6 +20,8 @@ def pass_time(step: Step, space: str) -> list[float]:
     watch = step.site.spaces.get(space)
     if watch is None:
         return []
+    if not (watch.people or watch.occupancy.inside or watch.occupancy.differ_since):  # nobody to wait for, as nearly everywhere
+        return []
     watch.occupancy.settle(step.now)
     differs = watch.occupancy.next_deadline()
     return [*people.time_out(step, watch), *_record(step, watch), *([] if differs is None else [differs])]
@@ -73,6 +75,8 @@ def _announce_gaps(step: Step, space: str) -> list[float]:
     """Announce gaps that have stood long enough; return when the next one will have."""
     wait, soon = step.site.timings.missed_frames_s, []
     for watch in step.site.instruments_of(space):
+        if not watch.ledger.gaps:
+            continue
         boot = watch.ledger.boot or 0
         for gap in watch.ledger.standing(step.now, wait):
             named = {"device": watch.device, "boot": boot, "first": gap.first, "last": gap.last}

@@ -9,7 +9,8 @@ What an input does to the picture stands in `reports` and `orders`; what is so t
 """
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
 from typing import Self, cast
 
@@ -62,15 +63,20 @@ from manway.inputs import (
 )
 from manway.limits import LimitProfile, Timings
 from manway.memory import freeze, thaw
-from manway.site import Site
+from manway.site import InstrumentWatch, Site
 from manway.step import Step
 
 
 class Engine:
-    """One site's rules. Not safe for threads; the gateway's loop owns it."""
+    """One site's rules. Not safe for threads; the gateway's loop owns it.
 
-    def __init__(self, site: str, limits: LimitProfile, timings: Timings) -> None:
-        self.site = Site(site, limits, timings, GasRows(limits, timings.rising_s))
+    `gas` are the rows of all sites of a process, made of the same limits and timings; without it the site has its own.
+    `version` counts whatever was more than plain frames: as long as it is the same, what `air.quiet` says is.
+    """
+
+    def __init__(self, site: str, limits: LimitProfile, timings: Timings, gas: GasRows | None = None) -> None:
+        self.site = Site(site, limits, timings, gas or GasRows(limits, timings.rising_s))
+        self.version = 0
         self._step = Step(self.site)
         self._done: dict[str, tuple[float, bool]] = {}
         self._due: dict[str, float] = {}  # space -> when time alone may change something there
@@ -83,6 +89,7 @@ class Engine:
             TimeWentBackwards: `now` is earlier than the last.
         """
         events = self.advance(now)
+        self.version += 1
         for kind, items in groupby(batch, type):
             if kind is FrameReceived:
                 self._breathe([item.frame for item in items if isinstance(item, FrameReceived)])
@@ -102,9 +109,31 @@ class Engine:
             raise TimeWentBackwards(step.now, now)
         while (at := self.next_deadline()) is not None and at <= now:
             step.now = max(step.now, at)
+            self.version += 1
             self._judge(self._queue[0][1])
         step.now = now
         return step.drain()
+
+    def tick(self, now: float) -> None:
+        """Let `now` (Unix seconds) be the present where no deadline is due: plain frames that came then were taken elsewhere.
+
+        Raises:
+            TimeWentBackwards: `now` is earlier than the last, or a deadline was to be run before it.
+        """
+        if now < self._step.now:
+            raise TimeWentBackwards(self._step.now, now)
+        if self._queue and self._queue[0][0] <= now and (due := self.next_deadline()) is not None and due <= now:
+            raise TimeWentBackwards(now, due)
+        self._step.now = now
+
+    def hear(self, watches: Sequence[InstrumentWatch], other: AbstractSet[int], noticed: AbstractSet[int]) -> list[Event]:
+        """Return what follows from frames of the present that `air.take_plain` has kept; arguments as of `air.answer`.
+
+        It may change what `air.quiet` says of instruments in the spaces of these, and of no others.
+        """
+        for space in air.answer(self._step, watches, other, noticed):
+            self._judge(space)
+        return self._step.drain()
 
     @property
     def now(self) -> float:
@@ -122,13 +151,15 @@ class Engine:
         return freeze(self.site, self._step.now, self._done, self._due)
 
     @classmethod
-    def restored(cls, snapshot: bytes, site: str, limits: LimitProfile, timings: Timings) -> Self:
+    def restored(cls, snapshot: bytes, site: str, limits: LimitProfile, timings: Timings, gas: GasRows | None = None) -> Self:
         """Return the engine a snapshot was taken of; given the inputs behind it, it equals the one never interrupted.
+
+        `gas` as of `Engine`.
 
         Raises:
             SnapshotUnusable: damaged, of another site, or made under other limits.
         """
-        engine = cls(site, limits, timings)
+        engine = cls(site, limits, timings, gas)
         kept = thaw(snapshot, engine.site)
         engine._step.now, engine._done, engine._due = kept.at, kept.done, kept.due
         engine._queue = sorted((at, space) for space, at in kept.due.items())

@@ -11,7 +11,7 @@ from manway.errors import Failure
 from manway.ids import Priority
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The envelope of every event."""
 
     id: str

@@ -1,4 +1,4 @@
-"""Every gas channel of a site at once: what its newest reading means, one row a channel, a batch at a time.
+"""Every gas channel of the sites of a process at once: what its newest reading means, one row a channel, a batch at a time.
 
 Theory: status comes before any number. A reading without a number decides nothing: its level is UNKNOWN, which never clears
 an alarm. A level is *entered* when its limit is breached and *left* only when the value is back inside by the deadband, so
@@ -33,6 +33,7 @@ UNKNOWN = -1  # the level and the status of a row that cannot tell
 CODES = {status: code for code, status in enumerate(Status)}  # the order of `locks.md` §5, so OK is 0
 _STATUSES = tuple(Status)
 _OK, _OVER, _UNDER, _INVALID = (CODES[s] for s in (Status.OK, Status.OVER, Status.UNDER, Status.INVALID))
+_ALL = np.True_
 LEVELS = tuple(level for level in Level if level > Level.WITHIN)
 _RANKS = np.array(LEVELS, np.int8)
 _NAMES = {level: level.name.lower() for level in Level}
@@ -118,8 +119,9 @@ class Channel(msgspec.Struct, frozen=True):
 
 
 class GasRows:
-    """The rows of one site. `rules` are the limits of its profile; a row is named by its index, for as long as it is bound.
+    """The rows of one site, or of all sites that share them; each is one instrument's alone.
 
+    `rules` are the limits of the profile; a row is named by its index, for as long as it is bound.
     `soon_s`: a row that would reach its low limit within this many seconds is on its way (`domain.md` §7.2).
     """
 
@@ -172,10 +174,6 @@ class GasRows:
         """Believe an instrument's numbers again after it has restarted, its over-range included; levels stay held."""
         self._rows.over[list(rows)] = False
 
-    def over_range(self, rows: dict[str, int]) -> set[str]:
-        """Return which of an instrument's gases are latched over their range."""
-        return {gas for gas, row in rows.items() if self._rows.over[row]}
-
     def latch(self, rows: Sequence[int]) -> None:
         """Latch rows over their range, as they were under other limits."""
         self._rows.over[list(rows)], self._rows.calm[list(rows)] = True, False
@@ -209,10 +207,14 @@ class GasRows:
             own.at.item(row),
         )
 
-    def judged(self) -> tuple[list[int], list[float], list[int]]:
-        """Return what all rows say now, by row: which of `rules`, the number in its unit, the level (`UNKNOWN`: no number)."""
-        own = self._rows
-        return own.rule.tolist(), own.value.tolist(), own.level.tolist()
+    def judged(self, rows: Sequence[int]) -> tuple[list[int], list[float], list[int]]:
+        """Return what these rows say now: which of `rules`, the number in its unit, the level (`UNKNOWN`: no number)."""
+        own, index = self._rows, np.array(rows, np.intp)
+        return own.rule[index].tolist(), own.value[index].tolist(), own.level[index].tolist()
+
+    def calm_band(self, row: int) -> tuple[float, float]:
+        """Return from where to below where (channel's unit) a row that is calm meets no limit."""
+        return self._rows.calm_from.item(row), self._rows.calm_to.item(row)
 
     def calm(self, row: int) -> bool:
         """Say whether a row's newest number is good, within all limits and steady, so that nothing follows from it."""
@@ -229,7 +231,7 @@ class GasRows:
         """
         own = self._rows
         value = values * own.factor[rows]
-        calm = self._stays_calm(rows, values, value, status, at)
+        calm = self._stay_calm(rows, values, value, at, status == _OK)
         if calm.all():
             self._note(rows, value, at)
             return np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
@@ -265,7 +267,7 @@ class GasRows:
         return other, loud
 
     def _calm_value(self, row: int, number: float | None, code: int, at: float) -> float | None:
-        """Return the number in the limit's unit where it changes nothing else, as `_stays_calm`; its oxygen is not asked."""
+        """Return the number in the limit's unit where it changes nothing else, as `_stay_calm`; its oxygen is not asked."""
         own = self._rows
         if not own.calm.item(row):
             return None
@@ -288,50 +290,83 @@ class GasRows:
         elif value > own.ring_high.item(row):
             own.ring_high[row] = value
 
-    def _stays_calm(self, rows: Indices, values: Floats, value: Floats, status: Bytes, at: Floats) -> Flags:
-        """Return which readings change nothing but the number itself, as nearly all do; the others are no longer calm."""
+    def would_stay_calm(self, rows: Indices, values: Floats, at: float) -> Flags:
+        """Say which readings `take` would find to change nothing but the number itself; nothing is taken yet.
+
+        Each of `rows` is named once; `values` are ok ones in the channels' units, all of `at` (Unix seconds).
+        """
+        return self._stay_calm(rows, values, values * self._rows.factor[rows], at, _ALL)
+
+    def note(self, rows: Indices, values: Floats, at: float) -> None:
+        """Take readings that stay calm, as `would_stay_calm` has said of them."""
+        self._note(rows, values * self._rows.factor[rows], at)
+
+    def judge(self, rows: Indices, values: Floats, at: float) -> tuple[Flags, Flags]:
+        """Take readings that would not stay calm, ok ones in the channels' units; returns as `take`."""
+        value = values * self._rows.factor[rows]
+        return self._judge(rows, value, np.zeros(len(rows), np.int8), np.full(len(rows), at))
+
+    def _stay_calm(self, rows: Indices, values: Floats, value: Floats, at: Floats | float, ok: Flags | np.bool_) -> Flags:
+        """Return which readings change nothing but the number itself, as nearly all do; `value` in the limits' units."""
         own = self._rows
         still = self._deadband[own.rule[rows]]
-        calm: Flags = own.calm[rows] & (status == _OK) & (values >= own.calm_from[rows]) & (values < own.calm_to[rows])
+        calm: Flags = own.calm[rows] & ok & (values >= own.calm_from[rows]) & (values < own.calm_to[rows])
         calm &= (at >= own.at[rows]) & (value - own.ring_low[rows] <= still) & (own.ring_high[rows] - value <= still)
-        own.calm[rows[~calm]] = False
-        burns = np.flatnonzero(calm & own.burns[rows])
-        starved = burns[~own.calm[own.oxygen[rows[burns]]]]  # perhaps: the whole judgement looks at the oxygen itself
-        calm[starved] = False
+        burns = calm & own.burns[rows]
+        if burns.any():  # perhaps starved where its oxygen is not calm: the whole judgement looks at the oxygen itself
+            ended = rows[~calm]
+            was = own.calm[ended]
+            own.calm[ended] = False
+            calm[burns] = own.calm[own.oxygen[rows[burns]]]
+            own.calm[ended] = was
         return calm
 
-    def _note(self, rows: Indices, value: Floats, at: Floats) -> None:
+    def _note(self, rows: Indices, value: Floats, at: Floats | float) -> None:
         """Keep calm numbers, one a second."""
         own = self._rows
         slot = (own.slot[rows] + (np.floor(at) > np.floor(own.at[rows]))) % SLOPE_POINTS
         own.slot[rows], own.at[rows], own.value[rows] = slot, at, value
         own.ring[rows, slot], own.ring_at[rows, slot] = value, at
-        own.ring_low[rows] = np.minimum(own.ring_low[rows], value)
-        own.ring_high[rows] = np.maximum(own.ring_high[rows], value)
+        low, high = own.ring_low[rows], own.ring_high[rows]
+        # Of two zeros the one that was there stays, as in `_note_one`: which of them `minimum` returns is nobody's promise.
+        own.ring_low[rows], own.ring_high[rows] = np.where(value < low, value, low), np.where(value > high, value, high)
 
     def _judge(self, rows: Indices, value: Floats, status: Bytes, at: Floats) -> tuple[Flags, Flags]:
         """Judge readings by all rules; as `take`, with `value` in the limits' units."""
         own = self._rows
-        rule, oxygen, was_status, was_level = own.rule[rows], own.oxygen[rows], own.status[rows], own.level[rows]
+        rule, was_status, was_level, burns = own.rule[rows], own.status[rows], own.level[rows], own.burns[rows]
         was_soon = own.low_in_s[rows] < self._soon_s
-        code = np.where((status == _OK) & ~np.isfinite(value), _INVALID, status).astype(np.int8)
-        code[(code == _OK) & (value < self._floor[rule])] = _UNDER
-        over = own.over[rows] | (code == _OVER) | ((code == _OK) & (value > self._full[rule]))
-        code[over & (code == _OK)] = _OVER
-        own.value[rows] = np.where(code == _OK, value, np.nan)
-        level = self._level(rule, value, own.held[rows])
-        starved = self._burns[rule] & (oxygen >= 0) & (level < Level.LOW) & (own.value[oxygen] < LEL_NEEDS_O2)
-        code[starved & (code == _OK)] = _INVALID
+        code = self._codes(rows, rule, value, status)
         good = code == _OK
-        level[~good] = UNKNOWN
-        own.value[rows[~good]] = np.nan
-        own.status[rows], own.level[rows], own.over[rows] = code, level, over
-        own.held[rows[good]] = level[good]
+        own.value[rows] = value if good.all() else np.where(good, value, np.nan)
+        level = self._level(rule, value, own.held[rows])
+        if burns.any():
+            starved = burns & good & (level < Level.LOW) & (own.value[own.oxygen[rows]] < LEL_NEEDS_O2)
+            code[starved], own.value[rows[starved]] = _INVALID, np.nan
+            good = code == _OK
+        if good.all():
+            own.held[rows] = level
+        else:
+            level[~good] = UNKNOWN
+            own.held[rows[good]] = level[good]
+        own.status[rows], own.level[rows] = code, level
         low_in_s = self._trend(rows, value, at, good)
-        own.calm[rows] = good & (level == Level.WITHIN) & ~over & (own.slope[rows] == 0)
+        own.calm[rows] = good & (level == Level.WITHIN) & (own.slope[rows] == 0)
         other = code != was_status
         turns = (low_in_s < self._soon_s) != was_soon
         return other, other | (level != was_level) | turns
+
+    def _codes(self, rows: Indices, rule: Shorts, value: Floats, status: Bytes) -> Bytes:
+        """Return what readings are before any limit: a number that cannot be meant is a fault, and over-range stays."""
+        own, floor_of, full = self._rows, self._floor[rule], self._full[rule]
+        if ((status == _OK) & (value >= floor_of) & (value <= full) & ~own.over[rows]).all():
+            return np.zeros(len(rows), np.int8)
+        code = np.where((status == _OK) & ~np.isfinite(value), _INVALID, status).astype(np.int8)
+        code[(code == _OK) & (value < floor_of)] = _UNDER
+        over = own.over[rows] | (code == _OVER) | ((code == _OK) & (value > full))
+        code[over & (code == _OK)] = _OVER
+        own.over[rows] = over
+        return code
 
     def _level(self, rule: npt.NDArray[np.int16], value: Floats, held: Bytes) -> Bytes:
         """Return the worst level each value is at, or is not yet back from by the deadband."""
@@ -344,28 +379,28 @@ class GasRows:
     def _trend(self, rows: Indices, value: Floats, at: Floats, good: Flags) -> Floats:
         """Keep one number a second, and where a channel has moved return the seconds to its low limit, else infinity."""
         own = self._rows
-        low_in_s = np.full(len(rows), np.inf)
         own.low_in_s[rows], own.slope[rows] = np.inf, 0.0
-        good = good & (at >= own.at[rows])
-        rows, value, at, rule = rows[good], value[good], at[good], own.rule[rows[good]]
-        first = own.at[rows] == -np.inf
-        own.ring[rows[first]] = value[first, None]  # no place of a ring is ever empty: the first number fills it
-        next_second = np.floor(at) > np.floor(own.at[rows])
-        slot = (own.slot[rows] + next_second) % SLOPE_POINTS
+        was_at, low_in_s = own.at[rows], np.full(len(rows), np.inf)
+        kept = good & (at >= was_at)
+        if not kept.all():
+            rows, value, at, was_at = rows[kept], value[kept], at[kept], was_at[kept]
+        first = was_at == -np.inf
+        if first.any():
+            own.ring[rows[first]] = value[first, None]  # no place of a ring is ever empty: the first number fills it
+        slot = (own.slot[rows] + (np.floor(at) > np.floor(was_at))) % SLOPE_POINTS
         own.slot[rows], own.at[rows] = slot, at
         own.ring[rows, slot], own.ring_at[rows, slot] = value, at
         ring = own.ring[rows]
-        own.ring_low[rows], own.ring_high[rows] = ring.min(axis=1), ring.max(axis=1)
-        moved = np.maximum(value - own.ring_low[rows], own.ring_high[rows] - value) > self._deadband[rule]
+        low, high = ring.min(axis=1) + 0.0, ring.max(axis=1) + 0.0  # one zero, not two
+        own.ring_low[rows], own.ring_high[rows] = low, high
+        moved = np.maximum(value - low, high - value) > self._deadband[own.rule[rows]]
         if moved.any():
-            slope, low = self._slope(rows[moved], ring[moved], at[moved], value[moved], rule[moved])
-            own.slope[rows[moved]], own.low_in_s[rows[moved]] = slope, low
-            low_in_s[np.flatnonzero(good)[moved]] = low
+            slope, ahead = self._slope(rows[moved], ring[moved], at[moved], value[moved])
+            own.slope[rows[moved]], own.low_in_s[rows[moved]] = slope, ahead
+            low_in_s[np.flatnonzero(kept)[moved]] = ahead
         return low_in_s
 
-    def _slope(
-        self, rows: Indices, ring: Floats, at: Floats, value: Floats, rule: npt.NDArray[np.int16]
-    ) -> tuple[Floats, Floats]:
+    def _slope(self, rows: Indices, ring: Floats, at: Floats, value: Floats) -> tuple[Floats, Floats]:
         """Return slopes by least squares (per second) and the seconds to the low limit ahead, infinity when none is."""
         x = self._rows.ring_at[rows] - at[:, None]
         inside = x >= -SLOPE_WINDOW_S
@@ -374,10 +409,9 @@ class GasRows:
         y = np.where(inside, ring - value[:, None], 0.0)
         sx, sy = x.sum(axis=1), y.sum(axis=1)
         spread = n * (x * x).sum(axis=1) - sx * sx
-        slope = np.where(
-            (n >= SLOPE_LEAST) & (spread > 0), (n * (x * y).sum(axis=1) - sx * sy) / np.where(spread > 0, spread, 1), 0.0
-        )
-        low = LEVELS.index(Level.LOW)
+        fits = (n >= SLOPE_LEAST) & (spread > 0)
+        slope = np.where(fits, (n * (x * y).sum(axis=1) - sx * sy) / np.where(fits, spread, 1.0), 0.0)
+        rule, low = self._rows.rule[rows], LEVELS.index(Level.LOW)
         room = np.where(slope > 0, self._low_above[rule] - value, value - self._enter_below[rule, low])
         ahead = np.where((slope != 0) & (room > 0), room / np.maximum(np.abs(slope), 1e-300), np.inf)
         return slope, ahead
@@ -394,17 +428,23 @@ class GasRows:
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
-    def saved(self) -> tuple[bytes, list[int]]:
-        """Return the rows as bytes with the free ones, for a snapshot."""
-        return b"".join(column.tobytes() for column in _columns(self._rows)), list(self._free)
+    def saved(self, rows: Sequence[int]) -> bytes:
+        """Return some rows as bytes, for a snapshot; they are numbered as they come here, whatever their places are."""
+        own, index = self._rows, np.array(rows, np.intp)
+        number = np.full(len(own.rule) + 1, UNKNOWN, np.int32)  # one more, so that no oxygen is none
+        number[index] = np.arange(len(index))
+        columns = {name: getattr(own, name)[index] for name in _TYPES}
+        columns["oxygen"] = number[columns["oxygen"]]
+        return b"".join(column.tobytes() for column in columns.values())
 
-    def load(self, rows: bytes, free: list[int]) -> None:
-        """Take back what `saved` returned under the same profile."""
-        count, begin = len(rows) // ROW_BYTES, 0
-        self._rows, self._free = _empty(count), list(free)
-        for column in _columns(self._rows):
-            column[:] = np.frombuffer(rows, column.dtype, column.size, begin).reshape(column.shape)
-            begin += column.nbytes
+    def load(self, data: bytes) -> list[int]:
+        """Take what `saved` returned under the same profile into rows of their own; return them in its order."""
+        columns = _columns(data)
+        rows = [self._take_row() for _ in columns["rule"]]
+        columns["oxygen"] = np.array([*rows, UNKNOWN], np.int32)[columns["oxygen"]]
+        for name, column in columns.items():
+            getattr(self._rows, name)[rows] = column
+        return rows
 
     def _take_row(self) -> int:
         if not self._free:
@@ -427,6 +467,7 @@ class GasRows:
         own.held[rows] = Level.WITHIN
         own.value[rows] = np.nan
         own.at[rows], own.ring_at[rows] = -np.inf, -np.inf
+        own.ring[rows] = own.ring_low[rows] = own.ring_high[rows] = 0.0  # nothing of whose row it was: a snapshot has it all
         own.low_in_s[rows], own.slope[rows], own.calm[rows] = np.inf, 0.0, False
 
 
@@ -438,9 +479,20 @@ def _empty(count: int) -> _Rows:
     return rows
 
 
-def _columns(rows: _Rows) -> list[Floats]:
-    """Return the columns in the order of a snapshot, whatever the type of each."""
-    return [getattr(rows, name) for name in _TYPES]
+def _columns(data: bytes) -> dict[str, Floats]:
+    """Return the columns that `GasRows.saved` made bytes of, whatever the type of each."""
+    count, begin, columns = len(data) // ROW_BYTES, 0, dict[str, Floats]()
+    for name, kind in _TYPES.items():
+        shape = (count, SLOPE_POINTS) if name in _WIDE else (count,)
+        columns[name] = np.frombuffer(data, kind, math.prod(shape), begin).reshape(shape)
+        begin += columns[name].nbytes
+    return columns
+
+
+def over_range(data: bytes) -> list[bool]:
+    """Return which of the rows that `GasRows.saved` made bytes of, under whatever limits, are latched over their range."""
+    over: list[bool] = _columns(data)["over"].tolist()
+    return over
 
 
 def _bounds(rule: GasLimits) -> tuple[list[float], list[float], list[float], list[float]]:

@@ -55,4 +55,4 @@ def derived_id(*parts: str | int) -> str:
 
     16 bytes of BLAKE2b over the parts, separated so that ("ab", "c") and ("a", "bc") differ.
     """
-    return blake2b("\x1f".join(str(p) for p in parts).encode(), digest_size=16).hexdigest()
+    return blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()

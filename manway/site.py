@@ -7,10 +7,10 @@ import msgspec
 from manway.alarm import Alarm, Alarms
 from manway.codec_adv import InstrumentAdvertisement
 from manway.codec_gas import BATTERY_UNKNOWN, InstrumentReport
-from manway.entities import Frame, Instrument, LockFlag, LockState, Permit, PermitState, Plan, Space
+from manway.entities import Frame, Instrument, LockFlag, LockState, Permit, PermitState, Plan, Reading, Space
 from manway.exposure import Exposure
 from manway.gas import Channel, GasRows
-from manway.ids import GrantKind
+from manway.ids import GrantKind, Status
 from manway.inputs import HealthReported
 from manway.instrument import InstrumentState
 from manway.ledger import DeviceLedger
@@ -36,6 +36,11 @@ class Broadcast(msgspec.Struct, frozen=True):
     at: float
 
 
+# A frame all of whose readings are numbers, not made yet: boot, seq, ts, received_at, its channels, and numbers among which its
+# own begin at a place.
+PlainFrame = tuple[int, int, int, float, tuple[str, ...], list[float], int]
+
+
 class InstrumentWatch(msgspec.Struct):
     """One instrument. `heard_at` is when its newest frame came, or when we began to wait for one (Unix seconds).
 
@@ -44,13 +49,14 @@ class InstrumentWatch(msgspec.Struct):
     §5: 0 well, 1 SOS, 2 no motion, 3 fall). `poisoned`: much H2S met its combustible sensor since the last bump test,
     `sour_since` since when (Unix seconds). `set_to` are the low alarms read from itself (None = not read: the plan's count),
     `report` what it said of itself, `bumped_at` the newest bump test it ever told of (Unix seconds, 0 = none), `advertised`
-    what it broadcast last.
+    what it broadcast last. `plain_frame` is the newest frame where it is not made yet (`air.take_plain`): who asks for `frame`
+    has it made; else `newest` is the newest one.
     """
 
     known: Instrument
     heard_at: float
     rows: dict[str, int]
-    frame: Frame | None = None
+    newest: Frame | None = msgspec.field(default=None, name="frame")
     troubled: bool = False
     ledger: DeviceLedger = msgspec.field(default_factory=DeviceLedger)
     lost: bool = False
@@ -63,6 +69,18 @@ class InstrumentWatch(msgspec.Struct):
     report: InstrumentReport | None = None
     bumped_at: float = 0.0
     advertised: Broadcast | None = None
+    plain_frame: PlainFrame | msgspec.UnsetType = msgspec.UNSET  # so, it is never in a snapshot
+
+    @property
+    def frame(self) -> Frame | None:
+        """Its newest frame."""
+        if self.plain_frame is not msgspec.UNSET:
+            self.frame = _made(self.known.device, *self.plain_frame)
+        return self.newest
+
+    @frame.setter
+    def frame(self, frame: Frame | None) -> None:
+        self.newest, self.plain_frame = frame, msgspec.UNSET
 
     @property
     def setpoints(self) -> dict[str, float]:
@@ -93,6 +111,13 @@ class InstrumentWatch(msgspec.Struct):
     def space(self) -> str:
         """Where it works now."""
         return self.known.space
+
+
+def _made(
+    device: str, boot: int, seq: int, ts: int, at: float, channels: tuple[str, ...], values: list[float], begin: int
+) -> Frame:
+    own = zip(channels, values[begin : begin + len(channels)], strict=True)
+    return Frame(device, boot, seq, ts, at, {channel: Reading(Status.OK, value) for channel, value in own})
 
 
 class WrittenGrant(msgspec.Struct, frozen=True):

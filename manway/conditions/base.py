@@ -21,22 +21,12 @@ def condition(
 ) -> Condition:
     """Return a condition of the catalogue; `until` is when time alone may change it, `since` when it began (Unix seconds)."""
     row = CATALOGUE[kind]
-    bound, clause = (None, row.clause) if limit is None else (limit.value, limit.clause)
-    return Condition(
-        kind,
-        obj,
-        space,
-        holds,
-        priority or row.priority,
-        until=until,
-        value=value,
-        limit=bound,
-        unit=unit,
-        clause=clause,
-        since=since,
-    )
+    if limit is None:
+        return Condition(kind, obj, space, holds, priority or row.priority, until, value, None, unit, row.clause, since)
+    return Condition(kind, obj, space, holds, priority or row.priority, until, value, limit.value, unit, limit.clause, since)
 
 
 def due(kind: str, obj: str, space: str, at: float, now: float, *, priority: Priority | None = None) -> Condition:
     """Return a condition that holds from `at` (Unix seconds) on."""
-    return condition(kind, obj, space, now >= at, priority=priority, until=at)
+    row = CATALOGUE[kind]
+    return Condition(kind, obj, space, now >= at, priority or row.priority, at, clause=row.clause)

@@ -19,8 +19,10 @@ def of_space(site: Site, space: str, now: float) -> Iterator[Condition]:
             priority = CATALOGUE[report.fact].worst if report.grave else None
             yield condition(report.fact, report.object, "", report.holds, priority=priority)
         return
+    if site.plan is None or not site.plan.notices:
+        return
     known = site.ledger_of(space)
-    for notice in site.plan.notices if site.plan and known else ():
+    for notice in site.plan.notices:
         if known is not None and (not notice.spaces or space in notice.spaces):
             yield _weather(notice, known, now)
 

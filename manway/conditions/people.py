@@ -23,6 +23,7 @@ _OF_THE_INSIDE = (
     "VENT_STOP",
     "REC_15MIN_MISSED",
 )
+_ENDS_WITH_THEM = frozenset({*_OF_THE_INSIDE, "DATA_LOST"})
 
 
 def of_space(site: Site, space: SpaceWatch, now: float) -> Iterator[Condition]:
@@ -33,16 +34,18 @@ def of_space(site: Site, space: SpaceWatch, now: float) -> Iterator[Condition]:
     else:
         yield from _of_nobody(site, space)
     test = permit.gas_test if permit is not None and permit.state is PermitState.READY else None
-    if test is None:
-        yield condition("TEST_STALE", space.id, space.id, False)
-    else:
+    if test is not None:
         yield due("TEST_STALE", space.id, space.id, test.at + site.timings.gas_test_age_s, now)
+    elif ("TEST_STALE", space.id, space.id) in site.alarms:
+        yield condition("TEST_STALE", space.id, space.id, False)
     for person in space.people.values():
         yield from _person(site, space, person, now)
 
 
 def _of_nobody(site: Site, space: SpaceWatch) -> Iterator[Condition]:
     """Nobody is inside: what there was an alarm of is gone, and nothing else is asked."""
+    if not any(alarm.kind in _ENDS_WITH_THEM for alarm in site.alarms_of(space.id)):
+        return
     named = [(kind, space.id) for kind in _OF_THE_INSIDE] + [("DATA_LOST", f"{space.id}/{gas}") for gas in _needed(site, space)]
     yield from (condition(kind, obj, space.id, False) for kind, obj in named if (kind, obj, space.id) in site.alarms)
 

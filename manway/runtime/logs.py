@@ -1,27 +1,40 @@
-"""Structured logs, one line an event, on stderr; secrets never reach them."""
+"""Structured logs, one line an event, on stdout; secrets never reach them.
+
+A line is what the siren of a site without a relay is, and comes before all else that an alarm causes: it has to cost little.
+"""
 
 import logging
+import time
+from functools import lru_cache
 
 import structlog
+from structlog.types import EventDict
 
 _SECRET = ("password", "authorization", "cookie", "token", "seed")
+_FIRST = ("timestamp", "level", "process", "event")
 
 
-def _redact(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    return {k: "***" if any(word in k.lower() for word in _SECRET) else v for k, v in event.items()}
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    lowered = key.lower()
+    return any(word in lowered for word in _SECRET)
+
+
+def _redact(_: object, __: str, event: EventDict) -> EventDict:
+    return {k: "***" if _is_secret(k) else v for k, v in event.items()}
+
+
+def _line(_: object, __: str, event: EventDict) -> str:
+    event["timestamp"] = time.strftime("%H:%M:%S")
+    first = [f"{key}={event.pop(key, None)!r}" for key in _FIRST]
+    return " ".join(first + [f"{key}={value!r}" for key, value in event.items()])
 
 
 def configure(process: str, *, verbose: bool = False) -> None:
     """Set up logging for one process; call once, first thing."""
     logging.basicConfig(level=logging.WARNING)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            _redact,
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "process", "event"]),
-        ],
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, _redact, _line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(),
         cache_logger_on_first_use=False,

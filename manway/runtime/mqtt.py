@@ -89,7 +89,7 @@ class _MqttBatch:
 
         MQTT wants acknowledgements in the order of receipt: acknowledge batches in the order they were yielded.
         """
-        self._thread.give(partial(self._thread.session.acknowledge, self._connection, self._mids))
+        self._thread.acknowledge(self._connection, self._mids)
 
 
 class MqttBus:
@@ -209,7 +209,7 @@ class MqttBus:
         self._publish(Publication(topic, payload, retain))
 
     def _publish(self, one: Publication) -> None:
-        self._thread.give(partial(self._thread.session.publish, one))
+        self._thread.give(partial(self._thread.session.publish, one), patient=one.qos == 0)
 
     async def flush(self) -> None:
         """Return once everything published has its PUBACK; waits for the broker as long as it takes."""

@@ -3,9 +3,11 @@
 Theory. Nobody but this thread touches the session and its paho client; others hand it work by `give`, and it tells them by
 the calls of `Listener`. Whatever is thrown in here ends the connection and is logged; the next connection begins with what
 the broker still owes us. Reading waits where it pays: for a window when messages come fast, for the consumer when it lags.
+What others give is carried out at every turn, before the read; who can wait for the next turn of a window wakes nobody.
 """
 
 import contextlib
+import math
 import random
 import select
 import socket
@@ -22,8 +24,12 @@ __all__ = ["NetworkThread", "Tls"]
 
 # Wait between two attempts: doubles from the first to the second, with jitter, so that a site's clients do not come as one.
 _RETRY_S, _JITTER = (1.0, 5.0), 0.25
-# More than this many messages within a window, and the next read waits for a window: 2,000 messages/s (`pipeline.md` §5).
-_WINDOW_S, _BUSY = 0.005, 10
+# How long the next read waits for more, by how many messages came in the last _RECENT_S: 2,000 a second (`pipeline.md` §5), and
+# 200 (choice), from where on it is the wakes that a message costs most. The short wait leaves most of the 5 ms that an alarm
+# may take where messages are few.
+_RECENT_S = 0.05
+_WINDOWS: tuple[tuple[int, float], ...] = ((100, 0.005), (10, 0.002))
+_POLLED_S = 0.0005  # poll() counts whole milliseconds: half of one is no reason to sleep again
 # How often a thread that leaves the socket unread looks whether it may go on (choice).
 _PAUSE_S = 0.02
 _TURN_S = 1.0  # the longest sleep: keepalive is looked at this often
@@ -37,11 +43,13 @@ class NetworkThread:
         self.session = Session(setup, listener)
         self._listener = listener
         self._orders: deque[Callable[[], object]] = deque()
+        self._acknowledged: deque[tuple[int, list[int]]] = deque()  # connections and packet ids, not yet said
         self._woken = True  # nobody to wake before the start
+        self._soon = False  # the thread sleeps for a window at most
         self._closing = False
         self._reachable = True
-        self._read_at = self._slot_at = 0.0  # when the socket is read next; when the messages below began to count
-        self._slot_from = 0
+        self._read_at = 0.0  # when the socket is read next
+        self._recent, self._counted, self._counted_at = 0.0, 0, 0.0  # messages lately, at all, and when they were counted
         self._calm_until = 0.0
 
     # ---- for everybody
@@ -59,10 +67,21 @@ class NetworkThread:
         self._closing = True
         self._wake()
 
-    def give(self, order: Callable[[], object]) -> None:
-        """Have the thread call this, after what it was given before."""
+    def give(self, order: Callable[[], object], *, patient: bool = False) -> None:
+        """Have the thread call this, after what it was given before; a patient order may wait for the next read."""
         self._orders.append(order)
-        if not self._woken:
+        self._call(patient=patient)
+
+    def acknowledge(self, connection: int, mids: list[int]) -> None:
+        """Have the thread acknowledge what came over this connection, in the order of these calls, with its next write.
+
+        No sleep of a window is broken off for it: the broker can wait, and many windows then have one write each.
+        """
+        self._acknowledged.append((connection, mids))
+        self._call(patient=True)
+
+    def _call(self, *, patient: bool) -> None:
+        if not self._woken and not (patient and self._soon):
             self._woken = True
             self._wake()
 
@@ -84,6 +103,7 @@ class NetworkThread:
             except Exception:
                 self.session.log.exception("mqtt_thread_failed")
             finally:
+                self._soon = False
                 self.session.lose()
             if self.session.welcome:
                 self._reachable, delay = True, _RETRY_S[0]
@@ -100,25 +120,32 @@ class NetworkThread:
         poller = select.poll()
         poller.register(self._wake_in, select.POLLIN)
         while not self._closing and (left := end - time.monotonic()) > 0:
-            poller.poll(left * 1000)
+            if poller.poll(left * 1000):
+                self._hear()
             self._obey()
 
     def _serve(self, client: BatchClient) -> None:
         """Move bytes both ways until the connection ends or we close."""
-        poller, link, looked_at = select.poll(), _number(client), 0.0
+        poller, link, looked_at, asked = select.poll(), _number(client), 0.0, -1
         poller.register(self._wake_in, select.POLLIN)
         while client.socket() is not None:
             now = time.monotonic()
             paused = self._listener.full()
-            due = not paused and now >= self._read_at
-            poller.register(link, (select.POLLIN if due else 0) | (select.POLLOUT if client.want_write() else 0))
-            ready = dict(poller.poll(self._patience_s(now, paused=paused, unread=due and client.unread) * 1000))
+            waits = self._soon = self._read_at > now + _POLLED_S and not paused
+            wanted = (0 if paused or waits else select.POLLIN) | (select.POLLOUT if client.want_write() else 0)
+            if wanted != asked:
+                poller.register(link, wanted)
+                asked = wanted
+            ready = dict(poller.poll(self._patience_ms(now, paused=paused, waits=waits, unread=client.unread)))
             if self._wake_in.fileno() in ready:
-                self._obey()
-                if self._closing:
-                    self._part(client, link)
-                    return
-            if ready.get(link, 0) & ~select.POLLOUT or (due and client.unread):
+                self._hear()
+            self._obey()
+            if self._closing:
+                self._part(client, link)
+                return
+            now = time.monotonic()
+            over = waits and now + _POLLED_S >= self._read_at  # a read says sooner than a poll whether there is something
+            if ready.get(link, 0) & ~select.POLLOUT or over or (client.unread and not paused and not waits):
                 client.loop_read()
                 self.session.tell()
                 self._set_window(client, now)
@@ -128,19 +155,21 @@ class NetworkThread:
                 looked_at = now
                 self._keep_alive(client, now, paused=paused)
 
-    def _patience_s(self, now: float, *, paused: bool, unread: bool) -> float:
-        if unread:
-            return 0.0
-        if paused:
-            return _PAUSE_S
-        return self._read_at - now if self._read_at > now else _TURN_S
+    def _patience_ms(self, now: float, *, paused: bool, waits: bool, unread: bool) -> int:
+        """Return how long to sleep; what was given since the last look is not slept over but in a window."""
+        if waits:
+            return round((self._read_at - now) * 1000)
+        if self._orders or self._acknowledged or (unread and not paused):
+            return 0
+        return int((_PAUSE_S if paused else _TURN_S) * 1000)
 
     def _set_window(self, client: BatchClient, now: float) -> None:
-        """Read at once while messages are few; wait for more when the last window brought many, if more come in one read."""
-        count = self.session.received - self._slot_from
-        self._read_at = now + _WINDOW_S if count > _BUSY and client.batching else 0.0
-        if now >= self._slot_at + _WINDOW_S:
-            self._slot_at, self._slot_from = now, self.session.received
+        """Read at once while messages are few; wait for more where many came lately, the longest ago counted least."""
+        received = self.session.received
+        self._recent = self._recent * math.exp((self._counted_at - now) / _RECENT_S) + received - self._counted
+        self._counted, self._counted_at = received, now
+        window_s = next((window_s for least, window_s in _WINDOWS if self._recent > least), 0.0)
+        self._read_at = now + window_s if window_s and client.batching else 0.0
 
     def _keep_alive(self, client: BatchClient, now: float, *, paused: bool) -> None:
         """Ping when it is time; an answer counts only while we read, and a while after we began again."""
@@ -160,12 +189,20 @@ class NetworkThread:
             poller.poll(left * 1000)
             client.loop_write()
 
-    def _obey(self) -> None:
+    def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake_in.recv(4096)
         self._woken = False  # before the orders: who gives one from here on wakes us again
+
+    def _obey(self) -> None:
         while self._orders:
             self._orders.popleft()()
+        while self._acknowledged:
+            connection, first = self._acknowledged.popleft()
+            mids = [*first]
+            while self._acknowledged and self._acknowledged[0][0] == connection:
+                mids += self._acknowledged.popleft()[1]
+            self.session.acknowledge(connection, mids)
 
 
 def _number(client: BatchClient) -> int:

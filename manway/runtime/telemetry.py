@@ -5,16 +5,18 @@ one to the other by one setting. Alarms are computed on the stream and never fro
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from manway.codec_mqtt import REPLAY_AFTER_S
-from manway.entities import Frame
+from manway.entities import Frame, Reading
+from manway.ids import Status
+from manway.plain import Plain, Source
 
 NO_ROW = -1  # status of a bucket nothing was stored in: a gap is neither ok nor a fault
 LATE_MS = int(REPLAY_AFTER_S * 1000)
@@ -27,6 +29,42 @@ class StoredFrame(msgspec.Struct, frozen=True, gc=False):
     frame: Frame
     space: str
     permit: str = ""
+
+
+class Placed(msgspec.Struct, frozen=True, gc=False):
+    """A source, the space its frames were measured in and the permit open there (empty: none)."""
+
+    source: Source
+    space: str
+    permit: str = ""
+
+
+class PlainRows(NamedTuple):
+    """Plain frames on their way into a store, in the order they came; n frames.
+
+    `received_at` (n,) is the gateway's time of each, Unix seconds. `place` (n,) says where each belongs, by number in `places`:
+    a list that only grows, so that a store may keep, for this very list, what it has made of its items.
+    """
+
+    plain: Plain
+    received_at: npt.NDArray[np.float64]
+    place: npt.NDArray[np.intp]
+    places: Sequence[Placed]
+
+    def rows(self, which: npt.NDArray[np.intp]) -> Iterator[tuple[str, StoredFrame]]:
+        """Yield some of the frames as rows, each with its site; `which` are numbers of frames.
+
+        Raises:
+            ValueError: a frame has not as many values as its source has channels.
+        """
+        plain = self.plain
+        ends = np.cumsum(plain.width, dtype=np.int64)
+        columns = (self.place, plain.seq, plain.ts, self.received_at, ends - plain.width, ends)
+        for place, seq, ts, received_at, begin, end in zip(*(column[which].tolist() for column in columns), strict=True):
+            source, space, permit = self.places[place].source, self.places[place].space, self.places[place].permit
+            values = plain.values[begin:end].tolist()
+            readings = {c: Reading(Status.OK, value) for c, value in zip(source.channels, values, strict=True)}
+            yield source.site, StoredFrame(Frame(source.device, source.boot, seq, ts, received_at, readings), space, permit)
 
 
 class Dead(msgspec.Struct, frozen=True):
@@ -106,6 +144,17 @@ class TelemetryStore(Protocol):
         """
         ...
 
+    def write_plain(self, rows: PlainRows) -> npt.NDArray[np.intp]:
+        """Take frames as columns and return the numbers of those it has not taken, which are for `write` to take or to refuse.
+
+        What is taken counts for the mark of the next `write`: `durable()` reaches none before it. Repeating changes nothing.
+        A store that has no use for columns takes none.
+
+        Raises:
+            StoreUnavailable: not all are taken; write the same rows again.
+        """
+        ...
+
     def settle(self, now: float) -> None:
         """Store durably what is complete at `now` (Unix seconds, on the clock of `Frame.received_at`); infinity: everything.
 
@@ -123,6 +172,11 @@ class TelemetryStore(Protocol):
 
         A store that only keeps readings takes them and keeps nothing: its pages have events from the records.
         """
+        ...
+
+    @property
+    def keeps_lines(self) -> bool:
+        """False where `annotate` keeps nothing, so that nobody need make lines of what is many."""
         ...
 
     def series(self, device: str, gas: str, start_ms: int, end_ms: int, step_s: int | None) -> Series:

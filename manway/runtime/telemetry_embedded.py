@@ -17,18 +17,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import numpy.typing as npt
 
 from manway.entities import Frame, Reading
 from manway.errors import StoreUnavailable
 from manway.ids import Status
 from manway.measurements import STATUSES, checked_id, field_of
-from manway.runtime.telemetry import LATE_MS, Dead, DeadLine, Ledger, Series, StoredFrame, bucket_starts, ledger_of
+from manway.runtime.telemetry import LATE_MS, Dead, DeadLine, Ledger, PlainRows, Series, StoredFrame, bucket_starts, ledger_of
 from manway.runtime.telemetry_chunks import MINUTE_MS, PIECE, Chunk, Rows, folded, pieces, raw_series
 from manway.runtime.telemetry_days import COLUMNS, DAY_MINUTES, EPOCH_DAY, HOUR_MINUTES, Files
-from manway.runtime.telemetry_open import (
-    FRAME_KIND,
-    Integers,
-)
+from manway.runtime.telemetry_open import FRAME_KIND, Integers
 from manway.runtime.telemetry_writer import Writer
 
 _WALK = """WITH RECURSIVE minute(m) AS (SELECT :first UNION ALL SELECT m + :step FROM minute WHERE m <> :last)
@@ -61,6 +59,11 @@ class EmbeddedStore:
         with self._writing() as writer:
             return writer.write(rows, mark)
 
+    def write_plain(self, rows: PlainRows) -> npt.NDArray[np.intp]:
+        """Take frames as columns into memory; left are those that cannot be kept; see TelemetryStore."""
+        with self._writing() as writer:
+            return writer.write_plain(rows)
+
     def settle(self, now: float) -> None:
         """Write the minutes and idle hours that are complete, a transaction each; see TelemetryStore."""
         with self._writing() as writer:
@@ -74,6 +77,11 @@ class EmbeddedStore:
     def annotate(self, lines: Sequence[bytes]) -> list[DeadLine]:  # noqa: ARG002  nothing but readings is kept here
         """Take the lines and keep nothing; see TelemetryStore."""
         return []
+
+    @property
+    def keeps_lines(self) -> bool:
+        """False; see TelemetryStore."""
+        return False
 
     def series(self, device: str, gas: str, start_ms: int, end_ms: int, step_s: int | None) -> Series:
         """Return one channel; chunks inside one bucket are read without unpacking them; see TelemetryStore."""

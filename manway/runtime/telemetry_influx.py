@@ -15,7 +15,18 @@ from manway.entities import Frame, Reading
 from manway.errors import StoreUnavailable
 from manway.ids import Status
 from manway.measurements import GAS, STATUS_PREFIX, STATUSES, channel_of, checked_id, field_of, gas_line, status_field
-from manway.runtime.telemetry import LATE_MS, NO_ROW, Dead, DeadLine, Ledger, Series, StoredFrame, bucket_starts, ledger_of
+from manway.runtime.telemetry import (
+    LATE_MS,
+    NO_ROW,
+    Dead,
+    DeadLine,
+    Ledger,
+    PlainRows,
+    Series,
+    StoredFrame,
+    bucket_starts,
+    ledger_of,
+)
 from manway.runtime.telemetry_influx_server import LinesRefused, Server, Table
 
 DAY_MS = 86_400_000
@@ -67,6 +78,11 @@ class InfluxStore:
         self._mark = max(self._mark, mark)
         return dead
 
+    def write_plain(self, rows: PlainRows) -> npt.NDArray[np.intp]:
+        """Take none: a line a frame is made of rows; see TelemetryStore."""
+        self._check_open()
+        return np.arange(len(rows.plain))
+
     def settle(self, now: float) -> None:  # noqa: ARG002  the server has stored what it answered with 204
         """Hold nothing, so nothing is to be done; see TelemetryStore."""
         self._check_open()
@@ -81,6 +97,11 @@ class InfluxStore:
         self._check_open()
         blocks = _blocks([(line, line) for line in lines])
         return [DeadLine(line, reason) for block in blocks for line, reason in self._send(block, "ns")]
+
+    @property
+    def keeps_lines(self) -> bool:
+        """True; see TelemetryStore."""
+        return True
 
     def series(self, device: str, gas: str, start_ms: int, end_ms: int, step_s: int | None) -> Series:
         """Return one channel, folded by the server when there is a step; see TelemetryStore."""

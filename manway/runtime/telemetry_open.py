@@ -21,7 +21,7 @@ LATE_S = 60.0  # (choice) how long late rows of one minute are gathered before t
 REPLAY_MOST = 3_000_000  # (choice) frames to be taken again after a crash: four minutes of a city where everybody works
 
 _TIME_BITS = 42  # ms up to 2100, below a channel number of up to 22 bits
-_OPEN = np.dtype([("ts", "i8"), ("lag_ms", "i8"), ("seq", "u4"), ("boot", "u4"), ("permit", "u4"), ("layout", "u4")])
+OPEN = np.dtype([("ts", "i8"), ("lag_ms", "i8"), ("seq", "u4"), ("boot", "u4"), ("permit", "u4"), ("layout", "u4")])
 
 Integers = npt.NDArray[np.int64]
 
@@ -94,11 +94,13 @@ class OpenFrames:
         return sum(map(len, self._frames))
 
     def take(self, columns: "Columns", held: Held) -> None:
-        """Add what one call brought."""
+        """Add what one call brought: one frame at least."""
         self._frames.append(columns.frames)
         self._values.append(columns.values)
         self._codes.append(columns.codes)
-        for minute in np.unique(columns.frames["ts"] // MINUTE_MS).tolist():
+        minutes = columns.frames["ts"] // MINUTE_MS
+        first, last = int(minutes.min()), int(minutes.max())
+        for minute in [first] if first == last else np.unique(minutes).tolist():  # nearly always all are of one minute
             self.minutes.setdefault(minute, held)
 
     def due(self, now: float, taken: int) -> set[int]:
@@ -158,7 +160,7 @@ def columns_of(rows: Sequence[StoredFrame], layouts: Sequence[int], permits: Seq
         ValueError, OverflowError: at least one row cannot be kept; `check_frame` says which, and why.
     """
     frames = [row.frame for row in rows]
-    found = np.empty(len(rows), _OPEN)
+    found = np.empty(len(rows), OPEN)
     found["layout"], found["permit"] = layouts, permits
     ts = np.array([frame.ts for frame in frames], np.int64)
     boot = np.array([frame.boot for frame in frames], np.int64)

@@ -4,13 +4,17 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from manway.measurements import check_frame
-from manway.runtime.telemetry import Dead, StoredFrame
+from manway.runtime.telemetry import Dead, PlainRows, StoredFrame
 from manway.runtime.telemetry_chunks import FRAME, MINUTE_MS, POINT
 from manway.runtime.telemetry_days import DAY_MINUTES, HOUR_MINUTES, Files
 from manway.runtime.telemetry_open import (
     GRACE_S,
     REPLAY_MOST,
+    Columns,
     Held,
     Layout,
     OpenFrames,
@@ -19,6 +23,7 @@ from manway.runtime.telemetry_open import (
     columns_of,
     joined,
 )
+from manway.runtime.telemetry_plain import Key, PlaceTable, plain_columns
 
 _BLOCK = 1000  # (choice) rows at a time: every column is read from objects that are still in the processor's cache
 
@@ -31,17 +36,15 @@ class Writer:
 
     def __init__(self, files: Files, *, hold: bool) -> None:
         self.files, self._hold = files, hold
-        self._known: dict[tuple[str, ...], int] = {}
+        self._known: dict[Key, int] = {}
+        self._places = PlaceTable(self._layouts, files.number_of_permit)
         self._open = OpenFrames()
         self._idle: dict[int, tuple[Held, list[list[Samples]]]] = {}  # first minute of an hour -> its idle rows, by kind
         self._mark = self._taken = 0
 
     def write(self, rows: Sequence[StoredFrame], mark: int) -> list[Dead]:
         """Take rows, as TelemetryStore.write does."""
-        if self._open.held > REPLAY_MOST:  # nobody settles, or the disk is full: no more is taken than memory can hold
-            self.settle(math.inf)
-        if not self._hold:  # what a full disk left here comes before more is taken
-            self._settle_at_once()
+        self._make_room()
         dead: list[Dead] = []
         for start in range(0, len(rows), _BLOCK):
             dead += self._take_good(rows[start : start + _BLOCK])
@@ -49,6 +52,13 @@ class Writer:
             self._settle_at_once()
         self._mark = max(self._mark, mark)
         return dead
+
+    def write_plain(self, rows: PlainRows) -> npt.NDArray[np.intp]:
+        """Take columns, as TelemetryStore.write_plain does."""
+        self._make_room()
+        columns, left = plain_columns(rows, self._places.of(rows.places))
+        self._hold_open(columns)
+        return left
 
     def durable(self) -> int:
         """Return the mark before the oldest row still in memory."""
@@ -66,6 +76,12 @@ class Writer:
                 kinds = [joined(part, dtype).in_order() for part, dtype in zip(parts, (POINT, FRAME), strict=True)]
                 self.files.day(hour // DAY_MINUTES).put_hour(hour, kinds)
                 del self._idle[hour]
+
+    def _make_room(self) -> None:
+        if self._open.held > REPLAY_MOST:  # nobody settles, or the disk is full: no more is taken than memory can hold
+            self.settle(math.inf)
+        if not self._hold:  # what a full disk left here comes before more is taken
+            self._settle_at_once()
 
     def _settle_minutes(self, due: set[int]) -> None:
         """Write complete minutes; the rows of idle channels go on to wait for the end of their hour."""
@@ -121,18 +137,19 @@ class Writer:
         return dead
 
     def _take(self, rows: Sequence[StoredFrame]) -> None:
-        if not rows:
-            return
-        layouts = self._layouts(rows)
+        layouts = self._layouts([(row.frame.device, row.space, *row.frame.readings) for row in rows])
         permits = [self.files.number_of_permit(row.permit) for row in rows]
-        columns = columns_of(rows, layouts, permits)
+        self._hold_open(columns_of(rows, layouts, permits))
+
+    def _hold_open(self, columns: Columns) -> None:
+        if not len(columns.frames):
+            return
         newest_ms = int((columns.frames["ts"] + columns.frames["lag_ms"]).max())
         self._open.take(columns, Held(self._mark, self._taken, newest_ms / 1000))
-        self._taken += len(rows)
+        self._taken += len(columns.frames)
 
-    def _layouts(self, rows: Sequence[StoredFrame]) -> list[int]:
-        """Return the numbers of the rows' layouts; raises ValueError when one cannot be kept, before any new one is."""
-        keys = [(row.frame.device, row.space, *row.frame.readings) for row in rows]
+    def _layouts(self, keys: Sequence[Key]) -> list[int]:
+        """Return the numbers of layouts; raises ValueError when one cannot be kept, before any new one is."""
         if new := [key for key in dict.fromkeys(keys) if key not in self._known]:
             names = [checked_layout(*key) for key in new]
             self.files.number([name for some in names for name in some])

@@ -11,10 +11,13 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
+import numpy as np
 
-from gateway.journal import Entry, Journal
+from gateway.journal import Entry, Journal, PlainEntry
 from gateway.journal_reader import JournalReader
+from manway.events import DeviceRestarted
 from manway.inputs import AnyInput, FrameReceived
+from manway.plain import Plain, Source
 from tests.bench.stopwatch import met, say, timed
 from tests.kit.builders import a_frame
 from tests.kit.clock import EPOCH
@@ -24,6 +27,9 @@ SIZES = (1, 50, 100, 1000, 10_000)  # frames a commit
 RATIO_GOAL, BYTES_GOAL = 8.0, 50.0  # P4: batched beside single; P11: written a frame at 1,000 a commit
 BATCH, SINGLE = 200, 1
 CAP, CUTS = 64 * MIB, 8
+PLAIN_SIZES = (1, 50, 500)  # plain frames a row
+CITY, CITY_SITES = 12_000, 240  # instruments
+EVENT_SIZES = (1, 20, 200)  # events a commit
 # Clean air as an instrument shows it: mean and deviation of its noise, and how many decimals it has.
 AIR = {"o2": ((20.9, 0.05), 1), "lel": ((0.0, 0.6), 0), "h2s_ppm": ((0.0, 0.2), 1), "co_ppm": ((1.0, 1.0), 0)}
 
@@ -85,6 +91,61 @@ def by_size(size: int, frames: Sequence[AnyInput]) -> float:
     return each
 
 
+def some_sources() -> list[Source]:
+    """A city's instruments, over its sites."""
+    return [Source(n + 1, f"site-{n % CITY_SITES}", f"gas-{n}", 7, tuple(AIR)) for n in range(CITY)]
+
+
+def plain_air(size: int, count: int) -> list[Plain]:
+    """Rows of plain frames of clean air, of one instrument after the other."""
+    draw, rows = np.random.default_rng(size), list[Plain]()
+    for number in range(count):
+        shown = [
+            np.round(np.maximum(0.0, draw.normal(*noise, size)), decimals) if noise[1] else np.full(size, noise[0])
+            for noise, decimals in AIR.values()
+        ]
+        source = (np.arange(size) + number * size) % CITY + 1
+        seq, ts = np.full(size, 5000 + number), int(EPOCH * 1000) + 1000 * number + draw.integers(0, 40, size)
+        values = np.array(shown).T.reshape(-1)
+        rows.append(Plain(source.astype(np.uint32), seq.astype(np.uint32), ts, np.full(size, len(AIR), np.uint8), values))
+    return rows
+
+
+def plain_by_size(size: int) -> None:
+    """Print the cost of rows of plain frames of one size, each in a commit of its own."""
+    rows = plain_air(size, 1000)
+    with a_journal() as journal:
+        began = time.process_time()
+        journal.commit([PlainEntry(EPOCH, rows[0], some_sources())])
+        first, took = time.process_time() - began, list[float]()
+        before, began = written_bytes(), time.process_time()
+        for number, row in enumerate(rows):
+            start = time.perf_counter()
+            journal.commit([PlainEntry(EPOCH + number, row)])
+            took.append(time.perf_counter() - start)
+        busy = time.process_time() - began
+        journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        each = (written_bytes() - before) / (size * len(rows))
+    figures = {"cpu_us_a_frame": busy / size / len(rows) * 1e6, "cpu_us_a_commit": busy / len(rows) * 1e6}
+    say("plain frames", a_row=size, bytes_a_frame=each, p50_ms=median(took) * 1000, city_s_sources_ms=first * 1000, **figures)
+
+
+def events_by_size(size: int) -> None:
+    """Print the cost of commits of events alone."""
+    with a_journal() as journal:
+        busy = list[float]()
+        for number in range(200):
+            draw = random.Random(number)  # noqa: S311 keys
+            said = [
+                DeviceRestarted(id=draw.randbytes(10).hex(), at=EPOCH, site="yard", device="gas-1", boot=number)
+                for _ in range(size)
+            ]
+            began = time.process_time()
+            journal.commit([Entry("yard", EPOCH, [], said)])
+            busy.append(time.process_time() - began)
+    say("events", a_commit=size, cpu_us_an_event=median(busy) / size * 1e6, cpu_us_a_commit=median(busy) * 1e6)
+
+
 def batched(frames: Sequence[AnyInput]) -> None:
     """Print what a batch saves."""
 
@@ -143,5 +204,9 @@ def run() -> None:
     each = {size: by_size(size, frames) for size in SIZES}
     say("journal", bytes_a_frame=each[1000], goal_bytes=BYTES_GOAL, goal=met(each[1000] <= BYTES_GOAL))
     batched(frames)
+    for size in PLAIN_SIZES:
+        plain_by_size(size)
+    for size in EVENT_SIZES:
+        events_by_size(size)
     at_the_cap()
     beside_a_reader(frames)

@@ -114,11 +114,11 @@ async def _listen(url: str, rate: int, count: int, work_us: tuple[float, float])
 def paced(url: str, rate: int, seconds: float, window_ms: float, work_us: tuple[float, float] = (0.0, 0.0)) -> Paced:
     """Run one rate with one window; the first tenth of the delays is dropped."""
     count = int(rate * seconds)
-    kept, mqtt_thread._WINDOW_S = mqtt_thread._WINDOW_S, window_ms / 1000
+    kept, mqtt_thread._WINDOWS = mqtt_thread._WINDOWS, ((10, window_ms / 1000),)
     try:
         delays, cpu, batches = asyncio.run(_listen(url, rate, count, work_us))
     finally:
-        mqtt_thread._WINDOW_S = kept
+        mqtt_thread._WINDOWS = kept
     late = sorted(delays[count // 10 :])
     return Paced(rate, window_ms, late[len(late) // 2], late[len(late) * 99 // 100], cpu / seconds * 100, count / batches)
 

@@ -91,9 +91,8 @@ def _reference(channels: int) -> float:
 def _bytes_a_channel(channels: int) -> float:
     """Return what the rows of that many channels take, the rest of the process aside, spare rows included."""
     gas = GasRows(LIMITS)
-    for _ in range(channels // len(UNITS)):
-        gas.bind(UNITS)
-    return len(gas.saved()[0]) / channels
+    rows = [row for _ in range(channels // len(UNITS)) for row in gas.bind(UNITS).values()]
+    return len(gas.saved(rows)) / channels
 
 
 def engine(instruments: int, batch: int, *, alarmed: bool) -> float:

@@ -1,16 +1,23 @@
-"""The embedded telemetry store: bytes written and kept per sample, CPU per frame, and how fast a day is drawn."""
+"""The embedded telemetry store: bytes written and kept per sample, CPU per frame, how fast a day is drawn, and what the sink
+takes to bring a frame from the journal, as columns and as objects."""
 
 import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from gateway.journal import Entry, Journal, PlainEntry
+from gateway.journal_reader import JournalReader
+from gateway.sink_store import StoreSink
 from manway.entities import Frame, Reading
 from manway.ids import Status
+from manway.inputs import AnyInput, FrameReceived
+from manway.plain import Plain, Source
 from manway.runtime.telemetry import StoredFrame
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from tests.bench.stopwatch import RUNS, met, say
@@ -20,6 +27,8 @@ GASES = {"O2": (20.9, 0.1), "LEL": (0.0, 1.0), "CO": (3.0, 1.0), "H2S": (0.4, 0.
 GATEWAY, CITY = 200, 12_000  # instruments of five channels at 1 Hz
 WRITTEN_MOST, KEPT_MOST, DAY_MS_MOST, FRAME_US_MOST = 10.0, 4.0, 10.0, 4.0  # `pipeline.md` §11 P11 and P12; the last (choice)
 DRAIN_S = 2  # seconds of frames a call, as the sink brings them
+STREET, SITE, CARRIED = 1500, 50, 90_000  # instruments, those of a site, and the frames the sink carries: of one minute
+CARRIED_US_MOST = 2.0  # (choice) a frame from the journal into the store's memory, in rows of 50: a fifth of what a message may
 
 Rows = Sequence[StoredFrame]
 
@@ -90,6 +99,50 @@ def ms_a_day(instruments: int = 20) -> tuple[float, float]:
         return by_minute, raw
 
 
+def us_carried(frames_a_row: int, *, as_columns: bool) -> float:
+    """Return the CPU of a frame that the sink reads and hands over, µs; the writing of full minutes is not in it."""
+    rows = [row for some in frames_of(STREET, CARRIED // STREET + 1, rounded=True) for row in some][:CARRIED]
+    sources = {f"gas-{k:05d}": Source(k + 1, f"s{k // SITE}", f"gas-{k:05d}", 7, tuple(GASES)) for k in range(STREET)}
+    steps = [rows[start : start + frames_a_row] for start in range(0, len(rows), frames_a_row)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "bench.db"
+        with closing(Journal(file, cap_bytes=1 << 30)) as journal:
+            new = [*sources.values()]
+            for begin in range(0, len(steps), 1000):
+                entries: list[Entry | PlainEntry] = []
+                for step in steps[begin : begin + 1000]:
+                    entries += [_plain_entry(step, sources, new)] if as_columns else _entries(step, sources)
+                    new = []
+                journal.commit(entries)
+            store = EmbeddedStore(Path(folder) / "telemetry", writer=True)
+            with closing(JournalReader(file)) as reader, closing(store):
+                sink = StoreSink(0, reader, store, lambda _site, _frame: ("n01", "p-2026-7"))
+                began, more = time.process_time(), True
+                while more:
+                    more = sink._hand_over(0.0)  # at no time: nothing is over yet but what the journal's own time says
+                spent = time.process_time() - began
+    return spent / len(rows) * 1e6
+
+
+def _plain_entry(step: Rows, sources: dict[str, Source], new: Sequence[Source]) -> PlainEntry:
+    frames = [row.frame for row in step]
+    plain = Plain(
+        np.array([sources[frame.device].number for frame in frames], np.uint32),
+        np.array([frame.seq for frame in frames], np.uint32),
+        np.array([frame.ts for frame in frames], np.int64),
+        np.full(len(frames), len(GASES), np.uint8),
+        np.array([reading.value for frame in frames for reading in frame.readings.values()], np.float64),
+    )
+    return PlainEntry(frames[-1].received_at, plain, new, keep=False)
+
+
+def _entries(step: Rows, sources: dict[str, Source]) -> list[Entry]:
+    of_site: dict[str, list[AnyInput]] = {}
+    for row in step:
+        of_site.setdefault(sources[row.frame.device].site, []).append(FrameReceived(row.frame))
+    return [Entry(site, step[-1].frame.received_at, inputs, []) for site, inputs in of_site.items()]
+
+
 def run() -> None:
     """Print what a sample costs."""
     for name, rounded, period_s, minutes in (("as shown", True, 1, 10), ("unrounded", False, 1, 10), ("idle", True, 60, 600)):
@@ -99,6 +152,11 @@ def run() -> None:
         say("store.bytes", channels=GATEWAY * len(GASES), values=name, written=written, kept=kept, goal=goal, result=result)
     cost = us_a_frame()
     say("store.cpu", instruments=CITY, us_a_frame=cost, goal=f"<= {FRAME_US_MOST:g}", result=met(cost <= FRAME_US_MOST))
+    for frames_a_row in (50, 1):
+        columns, objects = (us_carried(frames_a_row, as_columns=kind) for kind in (True, False))
+        goal = f"<= {CARRIED_US_MOST:g}" if frames_a_row > 1 else ""
+        result = met(columns <= CARRIED_US_MOST) if goal else ""
+        say("store.sink", frames_a_row=frames_a_row, us_columns=columns, us_objects=objects, goal=goal, result=result)
     by_minute, raw = ms_a_day()
     say("store.day", by_minute_ms=by_minute, hour_raw_ms=raw, goal=f"< {DAY_MS_MOST:g}", result=met(by_minute < DAY_MS_MOST))
 

@@ -19,8 +19,8 @@ class _Gap(Protocol):
 def _plant(module: types.ModuleType, ran: Ran) -> None:
     cut = module.Cap.cut
 
-    def greedy(self: _Cap) -> Sequence[_Gap]:
-        gaps: Sequence[_Gap] = cut(self)
+    def greedy(self: _Cap, grown: int) -> Sequence[_Gap]:
+        gaps: Sequence[_Gap] = cut(self, grown)
         for gap in gaps:
             ran()
             self._db.execute("DELETE FROM event WHERE input <= ?", (gap.last,))

@@ -159,7 +159,7 @@ def test_a_file_of_another_format_is_refused_and_left_as_it_is(tmp_path: Path, o
         other.execute("CREATE TABLE input(id INTEGER PRIMARY KEY)")
     before = (tmp_path / "j.db").read_bytes()
 
-    with pytest.raises(sqlite3.OperationalError, match="has format 0, this Manway writes 2: move the file away"):
+    with pytest.raises(sqlite3.OperationalError, match="has format 0, this Manway writes 3: move the file away"):
         opened()
     assert (tmp_path / "j.db").read_bytes() == before
 
@@ -528,6 +528,7 @@ def test_where_telemetry_begins_to_be_kept_the_minute_before_is_kept_too(opened:
     journal.commit([Entry(site, EPOCH + n, frames(n + 1), []) for n in range(100) for site in ("yard", "dock")])
 
     def kept() -> list[tuple[str, float]]:
+        journal._cap.mark()
         rows = journal._db.execute("SELECT site, at FROM input WHERE keep = 1 AND kind = 0 ORDER BY id").fetchall()
         return [(site, at - EPOCH) for site, at in rows]
 
@@ -548,6 +549,7 @@ def test_a_commit_that_failed_keeps_the_minute_at_its_second_try(opened: Open) -
     with pytest.raises(OverflowError):
         journal.commit([alarm, Entry("yard", EPOCH + 1, [FrameReceived(a_frame(2, boot=2**64))], [])])
     journal.commit([alarm])
+    journal._cap.mark()
 
     assert journal._db.execute("SELECT keep FROM input").fetchall() == [(1,), (1,)]
 

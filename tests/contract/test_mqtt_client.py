@@ -391,7 +391,8 @@ async def test_a_lagging_consumer_keeps_its_connection(tmp_path: Path, monkeypat
 async def test_few_messages_are_read_at_once_and_many_wait_for_a_window(
     bad: tuple[BadServer, MqttBus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_thread, "_WINDOW_S", 0.6)
+    monkeypatch.setattr(mqtt_thread, "_RECENT_S", 0.6)
+    monkeypatch.setattr(mqtt_thread, "_WINDOWS", ((10, 0.6),))
     server, bus = bad
     batches, clock = bus.batches(), asyncio.get_running_loop().time
 
@@ -409,6 +410,42 @@ async def test_few_messages_are_read_at_once_and_many_wait_for_a_window(
     await asyncio.sleep(0.65)
     assert await arrival(b"quiet again") < 0.45
     await batches.aclose()  # type: ignore[attr-defined]  # an async generator
+
+
+async def test_in_a_window_an_acknowledgement_waits_for_its_end_and_a_publication_does_not(
+    bad: tuple[BadServer, MqttBus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt_thread, "_WINDOWS", ((3, 0.6),))
+    server, bus = bad
+    batches, clock = bus.batches(), asyncio.get_running_loop().time
+    for mid in (1, 2, 3, 4):
+        server.publish(b"q", b"many", mid=mid)
+    taken = 0
+    began = clock()
+    while taken < 4:
+        batch = await anext(batches)
+        taken += len(batch.messages)
+        await batch.ack()
+    await bus.publish("alarm", b"now")
+    await until(lambda: bool(server.connections[0]))
+    assert clock() - began < 0.45
+    await until(lambda: server.acknowledged == [1, 2, 3, 4])
+    server.publish(b"q", b"later", mid=5)
+    await (await anext(batches)).ack()  # the window is over, and another does not begin
+    await until(lambda: server.acknowledged == [1, 2, 3, 4, 5])
+    await batches.aclose()  # type: ignore[attr-defined]  # an async generator
+
+
+async def test_what_is_given_while_the_thread_sleeps_wakes_it(bad: tuple[BadServer, MqttBus]) -> None:
+    server, bus = bad
+    server.publish(b"q", b"one", mid=1)
+    batch = await anext(aiter(bus.batches()))
+    await asyncio.sleep(0.1)
+    began = asyncio.get_running_loop().time()
+    await batch.ack()
+    await bus.publish("beat", b"", qos=0)
+    await until(lambda: server.acknowledged == [1])
+    assert asyncio.get_running_loop().time() - began < 0.5  # and not with the next look at the keepalive
 
 
 async def test_a_batch_ends_where_the_next_would_be_too_large(

@@ -4,10 +4,13 @@ import asyncio
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pytest
 from structlog.testing import capture_logs
 
@@ -21,7 +24,7 @@ from manway.events import AlarmRaised, Event, PlanApplied
 from manway.ids import Priority
 from manway.inputs import AnyInput, FrameReceived, LockReported, PlanReceived
 from manway.measurements import gateway_line
-from manway.runtime.telemetry import Dead, DeadLine, Ledger, StoredFrame
+from manway.runtime.telemetry import Dead, DeadLine, Ledger, PlainRows, StoredFrame
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from tests.kit.builders import Desk, a_frame, a_permit, a_plan
 from tests.kit.clock import EPOCH, VirtualLoop
@@ -37,6 +40,8 @@ class Shelf:
 
     `holds` makes it one that is durable only when it is told to settle, as the embedded one.
     """
+
+    keeps_lines = True
 
     def __init__(self) -> None:
         self.rows: list[StoredFrame] = []
@@ -57,6 +62,11 @@ class Shelf:
         self._durable = self._durable if self.holds else mark
         self.rows += [row for row in rows if row.frame.seq not in self.refuses]
         return [Dead(row, "too odd") for row in rows if row.frame.seq in self.refuses]
+
+    def write_plain(self, rows: PlainRows) -> npt.NDArray[np.intp]:
+        if self.away is not None:
+            raise self.away
+        return np.arange(len(rows.plain))
 
     def settle(self, now: float) -> None:
         if self.full is not None:
@@ -313,13 +323,13 @@ def test_a_frame_of_an_odd_clock_is_passed_by_the_real_store(tmp_path: Path, sta
 def test_a_minute_of_a_backlog_is_not_over_before_it_was_read(start: Start) -> None:
     """Catching up, the sink's time is the journal's: else every look would write the minute again."""
     rig = start()
-    rig.add_all(Entry("yard", EPOCH + second, frames(second + 1), []) for second in range(450))
+    rig.add_all(Entry("yard", EPOCH + second, frames(second + 1), []) for second in range(4500))
     looks = 0
     while rig.drain(100_000).more:
         looks += 1
     assert looks == 2
-    assert [at - EPOCH for at in rig.shelf.settled] == [-EPOCH, 199, 199, 399, 399, 100_000]
-    assert rig.shelf.numbers == list(range(1, 451))
+    assert [at - EPOCH for at in rig.shelf.settled] == [-EPOCH, 1999, 1999, 3999, 3999, 100_000]
+    assert rig.shelf.numbers == list(range(1, 4501))
 
 
 # -- what people look at beside the curves
@@ -358,6 +368,15 @@ def test_lock_reports_and_events_become_lines_in_their_order(rig: Rig) -> None:
     assert rig.drained.cursors == {"store": 3, "store.event": 2}
     rig.drain(1)
     assert len(rig.shelf.lines) == 4
+
+
+def test_a_store_without_lines_is_told_of_no_event_and_holds_none_up(tmp_path: Path, start: Start) -> None:
+    with closing(EmbeddedStore(tmp_path / "telemetry", writer=True)) as store:
+        rig = start(store)
+        rig.add(events=[PlanApplied(id=f"e-{n}", at=EPOCH, site="yard", version=n) for n in range(1200)])
+        drained = rig.drain()
+        assert (drained.cursors, drained.more) == ({"store.event": 1200}, False)
+        assert rig.journal.cursor("store.event") == 1200
 
 
 def test_a_line_the_store_will_never_take_is_buried(rig: Rig) -> None:
@@ -430,11 +449,11 @@ def test_leaving_ends_in_time_however_much_waits(rig: Rig) -> None:
         return work()
 
     rig.shelf.holds = True
-    rig.add_all(Entry("yard", EPOCH + n, frames(n), []) for n in range(1, 2001))
+    rig.add_all(Entry("yard", EPOCH + n, frames(n), []) for n in range(1, 20_001))
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         left = runner.run(rig.sink.leave(slow))
         took = runner.get_loop().time()
-    assert left.cursors == {"store": 800}, "four looks in a second, and what they brought is settled"
+    assert left.cursors == {"store": 8000}, "four looks in a second, and what they brought is settled"
     assert took <= 2.0
 
 

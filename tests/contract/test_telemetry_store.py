@@ -21,7 +21,8 @@ from manway.errors import StoreUnavailable
 from manway.events import PlanApplied
 from manway.ids import Status
 from manway.measurements import event_line, gateway_line, lock_line
-from manway.runtime.telemetry import NO_ROW, Dead, Ledger, Missing, Series, StoredFrame, TelemetryStore
+from manway.plain import Plain, Source
+from manway.runtime.telemetry import NO_ROW, Dead, Ledger, Missing, Placed, PlainRows, Series, StoredFrame, TelemetryStore
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from manway.runtime.telemetry_influx import InfluxStore
 from tests.kit.influx import InfluxServer, running_debian_influx, running_influx
@@ -120,6 +121,38 @@ def test_rows_out_are_rows_in(rig: Rig, device: str) -> None:
             np.testing.assert_allclose(array, np.array(values, float), rtol=1e-6)
         assert found.n_ok.tolist() == [1] * 200
         assert found.status.tolist() == [0] * 200
+
+
+def test_columns_out_are_columns_in_by_one_way_or_the_other(rig: Rig, device: str) -> None:
+    names = ("O2", "H2S", "battery_percent")
+    places = [Placed(Source(k, "yard", f"{device}{k}", BOOT, names), "tank-3", "p-7" if k else "") for k in (0, 1)]
+    count = np.arange(200)
+    plain = Plain(
+        (count % 2).astype(np.uint32),
+        (count // 2 + 1).astype(np.uint32),
+        NOON + 500 * count,
+        np.full(200, 3, np.uint8),
+        np.column_stack([20.9 - count / 10, count, np.full(200, 80.0)]).round(1).reshape(-1),
+    )
+    rows = PlainRows(plain, (NOON / 1000 + 200.0 + count).astype(np.float64), count % 2, places)
+    expected = [row for _, row in rows.rows(np.arange(200))]
+    for _ in range(2):
+        left = [row for _, row in rows.rows(rig.writer.write_plain(rows))]
+        assert rig.writer.write(left, 3) == []
+    rig.writer.settle(math.inf)
+    assert rig.writer.durable() == 3
+    for k in (0, 1):
+        own = expected[k::2]
+        for channel in names:
+            found = rig.reader.series(f"{device}{k}", channel, NOON, NOON + DAY, None)
+            assert found.t.tolist() == [row.frame.ts for row in own]
+            values = np.array([row.frame.readings[channel].value for row in own], float)
+            np.testing.assert_allclose(found.last, values, rtol=1e-6)
+            assert (found.n_ok.tolist(), found.status.tolist()) == ([1] * 100, [0] * 100)
+        assert rig.reader.ledger(f"{device}{k}", NOON, NOON + DAY) == Ledger(received=100, late=100)
+        assert rig.reader.latest([f"{device}{k}"]) == {f"{device}{k}": own[-1].frame}
+    assert rig.reader.permits(f"{device}0", NOON, NOON + DAY) == {}
+    assert rig.reader.permits(f"{device}1", NOON, NOON + DAY) == {"p-7": (NOON + 500, NOON + 99_500)}
 
 
 def test_the_newest_frame_comes_back_whole(rig: Rig, device: str) -> None:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway.journal import Entry
 from gateway.journal_reader import JournalReader
-from gateway.uplink import MOST_BYTES, MOST_EVENTS, MOST_MESSAGE, RESEND_AFTER_S, Uplink
+from gateway.uplink import MOST_BYTES, MOST_EVENTS, MOST_FRESH, MOST_MESSAGE, RESEND_AFTER_S, Uplink
 from manway.codec_mqtt import Acknowledgement, EventBatch, decode, encode
 from manway.events import MessageRejected, PersonEntered
 from manway.runtime.mqtt import MAX_PAYLOAD
@@ -22,12 +22,13 @@ class Air:
     """A bus that keeps what is published."""
 
     def __init__(self) -> None:
-        self.connected, self.sent = True, list[EventBatch]()
+        self.connected, self.sent, self.payloads = True, list[EventBatch](), list[bytes]()
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         assert (topic, qos, retain) == ("manway/1/40/yard/gw/event", 1, False)
         assert len(payload) <= MAX_PAYLOAD
         self.sent.append(decode(payload, EventBatch, "test"))
+        self.payloads.append(payload)
 
 
 class Rig:
@@ -42,11 +43,15 @@ class Rig:
         """An uplink as a process that has just started has it."""
         return Uplink("yard", "gw-1", self.jid, self.journal.cursor("uplink/yard"), self.reader)
 
-    def add(self, count: int, *, weight: int = 0) -> None:
+    def add(self, count: int, *, weight: int = 0, offer: bool = False) -> list[bytes]:
         first = self.journal.last_seq("yard") + 1
         numbers = range(first, first + count)
         said = [MessageRejected(id=f"e{n}", at=EPOCH, site="yard", source="x" * weight, reason="r") for n in numbers]
         self.journal.commit([Entry("yard", EPOCH, [], said)])
+        bodies = [encode(event) for event in said]
+        if offer:
+            self.uplink.offer(first, bodies)
+        return bodies
 
     def send(self, at: float) -> list[tuple[int, int]]:
         """The batches that went out at `at`, as (first, last) numbers."""
@@ -263,3 +268,91 @@ def test_at_most_eight_batches_are_under_way(rig: Rig) -> None:
     assert len(rig.send(0)) == 8
     rig.answer(100)
     assert rig.send(0.5) == [(801, 900)]
+
+
+def test_what_was_just_committed_goes_out_without_the_journal_being_read(rig: Rig) -> None:
+    rig.add(150, offer=True)
+    rig.reader.close()
+
+    assert rig.send(0) == [(1, 100), (101, 150)]
+    rig.answer(150)
+    rig.add(2, offer=True)
+    assert rig.send(1) == [(151, 152)]
+
+
+def test_what_was_offered_is_the_very_message_that_the_journal_gives(rig: Rig) -> None:
+    rig.add(3, offer=True)
+    rig.send(0)
+    rig.send(2)
+
+    assert len(rig.air.payloads) == 2
+    assert rig.air.payloads[0] == rig.air.payloads[1] == encode(rig.air.sent[0])
+
+
+def test_what_lies_before_a_hole_comes_from_the_journal_and_nothing_twice(rig: Rig) -> None:
+    rig.add(2, offer=True)
+    rig.add(3)
+    rig.add(2, offer=True)
+
+    assert rig.send(0) == [(1, 7)]
+    assert rig.send(1) == []
+    rig.add(1, offer=True)
+    rig.reader.close()
+    assert rig.send(1.5) == [(8, 8)]
+
+
+def test_what_is_offered_twice_or_was_sent_already_is_not_said_again(rig: Rig) -> None:
+    bodies = rig.add(3, offer=True)
+    rig.uplink.offer(1, bodies)
+    rig.uplink.offer(2, bodies[1:])
+    assert rig.send(0) == [(1, 3)]
+    rig.uplink.offer(1, bodies)
+    rig.add(1, offer=True)
+    assert rig.send(0.5) == [(4, 4)]
+
+
+def test_only_so_much_is_kept_at_hand_and_the_rest_comes_from_the_journal(rig: Rig) -> None:
+    rig.air.connected = False
+    for _ in range(30):
+        rig.add(10, weight=1_000, offer=True)
+    assert sum(map(len, rig.uplink._fresh._events)) <= MOST_FRESH
+    rig.air.connected = True
+    sent = [batch for _ in range(2) for batch in rig.send(0)]
+
+    assert (sent[0][0], sent[-1][1]) == (1, 300)
+    assert [first for first, _ in sent[1:]] == [last + 1 for _, last in sent[:-1]]
+    assert not rig.uplink._fresh._events, "what went out is let go of"
+
+
+def test_a_lost_batch_comes_from_the_journal_again_and_what_is_new_behind_it(rig: Rig) -> None:
+    rig.add(2, offer=True)
+    assert rig.send(0) == [(1, 2)]
+    rig.add(1, offer=True)
+    assert rig.send(2) == [(1, 3)], "sent again from the cursor on"
+    rig.add(1, offer=True)
+    assert rig.send(2.5) == [(4, 4)]
+    rig.answer(4, at=3)
+    rig.add(1, offer=True)
+    rig.reader.close()
+    assert rig.send(3) == [(5, 5)], "once it has answered, what is new is at hand again"
+
+
+def test_a_restart_has_nothing_at_hand_and_forgets_nothing(rig: Rig) -> None:
+    rig.add(3, offer=True)
+    rig.send(0)
+    rig.answer(1)
+    rig.uplink = rig.begin()
+    rig.add(1, offer=True)
+
+    assert rig.send(1) == [(2, 4)]
+
+
+def test_the_api_that_lost_its_records_gets_them_from_the_journal(rig: Rig) -> None:
+    rig.add(4, offer=True)
+    rig.send(0)
+    rig.answer(4)
+    rig.add(1, offer=True)
+    rig.answer(2)
+
+    assert rig.send(0.5) == [(3, 5)]
+    assert not rig.uplink._fresh._events

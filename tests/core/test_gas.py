@@ -260,7 +260,7 @@ def test_over_range_goes_with_an_instrument_that_reads_otherwise_now() -> None:
 def test_what_is_saved_is_all_of_it() -> None:
     sensor, twin = Sensor(), Sensor()
     sensor.read(O2=18.9, LEL=3.0, H2S=Status.OVER, CO=0.0)
-    twin.gas.load(*sensor.gas.saved())
+    twin.rows = dict(zip(UNITS, twin.gas.load(sensor.gas.saved(list(sensor.rows.values()))), strict=True))
     for gas in UNITS:
         assert twin.channel(gas) == sensor.channel(gas)
 
@@ -323,12 +323,11 @@ def test_what_is_latched_over_its_range_is_calm_no_more() -> None:
 def test_all_rows_at_once_say_what_each_says() -> None:
     sensor = Sensor()
     sensor.read(O2=18.9, LEL=3.0, H2S=Status.FAULT, CO=0.0)
-    rules, values, levels = sensor.gas.judged()
-    for gas, row in sensor.rows.items():
+    for gas, rule, value, level in zip(sensor.rows, *sensor.gas.judged([*sensor.rows.values()]), strict=True):
         channel = sensor.channel(gas)
-        assert sensor.gas.rules[rules[row]] is channel.limits
-        assert (None if levels[row] < 0 else values[row]) == channel.value
-        assert (None if levels[row] < 0 else Level(levels[row])) is channel.level
+        assert sensor.gas.rules[rule] is channel.limits
+        assert (None if level < 0 else value) == channel.value
+        assert (None if level < 0 else Level(level)) is channel.level
 
 
 def test_many_frames_in_one_step_are_judged_as_each_alone() -> None:

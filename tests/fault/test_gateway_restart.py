@@ -32,7 +32,7 @@ from tests.contract.test_ingest import a_birth, gas, signed_hello, signed_plan, 
 from tests.kit.brokers import Inbox, connected, nats, real_bus, until
 from tests.kit.builders import Bench, Desk, a_lock_state, a_plan
 from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
-from tests.kit.gateway import Shelf, a_gateway, a_host, in_place, open_journal, path_of
+from tests.kit.gateway import Shelf, a_gateway, a_host, in_place, journaled, open_journal, path_of
 from tests.kit.locks import SITE
 from tests.kit.memory_broker import MemoryBroker
 
@@ -219,9 +219,9 @@ class World:
         """How often the journal has each frame that was sent."""
         counts: Counter[int] = Counter()
         reader = JournalReader(path_of(self.folder))
-        for entry in reader.inputs_after(0, 100_000):
-            counts.update(item.frame.seq for item in entry.inputs if isinstance(item, FrameReceived))
-            counts.update(decode(i.payload, GasFrames, "test").s for i in entry.inputs if isinstance(i, FrameHeld))
+        for _, _, inputs in journaled(reader):
+            counts.update(item.frame.seq for item in inputs if isinstance(item, FrameReceived))
+            counts.update(decode(i.payload, GasFrames, "test").s for i in inputs if isinstance(i, FrameHeld))
         reader.close()
         return counts
 

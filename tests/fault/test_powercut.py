@@ -8,13 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from gateway import journal_schema
-from gateway.journal import Entry, Journal
+from gateway.journal import Entry, Journal, PlainEntry
 from gateway.journal_reader import JournalReader
 from manway.events import DeviceRestarted
 from manway.inputs import AnyInput, FrameHeld, FrameReceived
+from manway.plain import Plain, Source
 from tests.kit.builders import Desk, a_frame
 from tests.kit.clock import EPOCH
 from tests.kit.powercut import Act, Disk, after_a_cut, put_back
@@ -53,6 +55,16 @@ def an_entry(site: str, step: int, desk: Desk) -> Entry:
     return Entry(site, EPOCH + step, inputs[: 1 + step % 4], [said])
 
 
+def a_plain(step: int) -> PlainEntry:
+    """A frame of the plain lane; of a source that is new every third step, else alone in its commit and in its statement."""
+    number = step // 3 + 1
+    new = [Source(number, "dock", "gas-1", number, ("O2",))] if step % 3 == 0 or step == 1 else []
+    one = Plain(
+        np.array([number], np.uint32), np.array([step], np.uint32), np.array([step]), np.array([1], np.uint8), np.array([20.9])
+    )
+    return PlainEntry(EPOCH + step, one, new)
+
+
 def run(folder: Path, disk: Disk) -> list[Promised]:
     """Let a journal work on such a disk; return what it had promised, note by note."""
     journal, desk = opened(folder / NAME), Desk()
@@ -63,6 +75,7 @@ def run(folder: Path, disk: Disk) -> list[Promised]:
         disk.note(str(len(promised) - 1))
 
     for step in range(1, STEPS + 1):
+        journal.commit([a_plain(step)])
         journal.commit([an_entry(site, step, desk) for site in SITES])
         say(step=step, input=journal.last_input("dock"))
         if step % 3 == 0:
@@ -87,12 +100,14 @@ def broken_promise(files: dict[str, bytes], promised: Promised, folder: Path) ->
         whole = [(n, f"e{n}") for n in range(1, len(events["yard"]) + 1)]
         # Rows, because an entry may be two of them; the reader shows that each can be read.
         rows = {row[0] for row in journal._db.execute("SELECT id FROM input")} if reader.inputs_after(0, 10**6) else set()
+        given = [number for number, *_ in journal.replay_all(dict.fromkeys(SITES, 0))]  # each with the source it names
         kept = journal.newest_snapshot("dock") or (0, 0.0, b"")
         checks = {
             "it was set aside as damaged": next(folder.glob("*.damaged-*"), None) is None,
             f"events in disorder: {events}": [*events.values()] == [whole, whole],
             f"{len(whole)} of {promised.step} events": len(whole) >= promised.step,
             f"inputs {rows} of {promised.input}": rows >= {*range(promised.pruned + 1, promised.input + 1)},
+            f"inputs {given} of {rows}": {*given} <= rows,
             f"cursor of {promised.cursor}": journal.cursor("store") >= promised.cursor,
             f"snapshot {kept[0]} of {promised.snapshot}": kept[0] >= promised.snapshot,
         }

@@ -31,6 +31,7 @@ from tests.fault.children import STOPS_WITHIN_S, Child, steady_port, wait_for
 from tests.fault.installation import GASES, LOGIN
 from tests.fault.traffic import Publisher, client
 from tests.kit.brokers import missing
+from tests.kit.gateway import journaled as given
 
 pytestmark = [
     pytest.mark.integration,
@@ -152,15 +153,12 @@ def signed_plan(site: str, key: SigningKey) -> bytes:
 def journaled(reader: JournalReader) -> tuple[dict[str, list[tuple[int, int]]], dict[str, list[float]], set[str]]:
     """Return (boot, seq) of every frame in the order of the journal, how late each came in s, and the sites it has."""
     order, late, sites = defaultdict[str, list[tuple[int, int]]](list), defaultdict[str, list[float]](list), set[str]()
-    number = 0
-    while found := reader.inputs_after(number, 500):
-        number = found[-1].number
-        for entry in found:
-            sites.add(entry.site)
-            for one in entry.inputs:
-                if isinstance(one, FrameReceived):
-                    order[one.frame.device].append((one.frame.boot, one.frame.seq))
-                    late[one.frame.device].append(one.frame.received_at - one.frame.ts / 1000)
+    for site, _, inputs in given(reader):
+        sites.add(site)
+        for one in inputs:
+            if isinstance(one, FrameReceived):
+                order[one.frame.device].append((one.frame.boot, one.frame.seq))
+                late[one.frame.device].append(one.frame.received_at - one.frame.ts / 1000)
     return order, late, sites
 
 

@@ -415,15 +415,15 @@ def test_an_event_larger_than_a_message_may_be_does_not_end_the_gateway_for_good
 
 
 def test_a_backlog_with_one_mixed_step_in_it_is_still_read_at_once(tmp_path: Path) -> None:
-    """200 rows are fewer than 200 entries: the sink believes it has read all, and a city's store never catches up again."""
+    """2,000 rows are fewer than 2,000 entries: the sink believes it has read all, and a city's store never catches up again."""
     with closing(open_journal(tmp_path)) as journal:
-        steps: list[Sequence[AnyInput]] = [[FrameReceived(a_frame(n, at=EPOCH + n))] for n in range(1, 1001)]
+        steps: list[Sequence[AnyInput]] = [[FrameReceived(a_frame(n, at=EPOCH + n))] for n in range(1, 5001)]
         steps[5] = [*steps[5], HealthReported("UPLINK_LOST", "api", holds=True)]
         journal.commit([Entry("yard", EPOCH + n, inputs, []) for n, inputs in enumerate(steps)])
         shelf = Shelf()
         sink = a_sink(journal, tmp_path, shelf, lambda site, frame: ("n01", ""))  # noqa: ARG005
-        drained = asyncio.run(sink.drain(EPOCH + 1000, in_place))
-        waits = 1000 - len(shelf.rows)
+        drained = asyncio.run(sink.drain(EPOCH + 5000, in_place))
+        waits = 5000 - len(shelf.rows)
 
     assert waits > 0
     assert drained.more, f"{waits} steps wait, and it asks for two seconds of rest"

@@ -1,10 +1,13 @@
 """A gateway's parts for tests: a small journal in a folder, hosts over it, and the whole on any bus and clock."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
-from gateway.host import SiteHost
+import numpy as np
+import numpy.typing as npt
+
+from gateway.host import SiteHost, restore
 from gateway.journal import Journal
 from gateway.journal_reader import JournalReader
 from gateway.pipeline import Gateway
@@ -12,11 +15,11 @@ from gateway.ports import LocalOutput
 from gateway.sink_store import StoreSink
 from gateway.uplink import Uplink
 from manway.errors import StoreUnavailable
-from manway.inputs import AnyInput
+from manway.inputs import AnyInput, FrameReceived
 from manway.limits import LimitProfile, Timings
 from manway.runtime.ports import Bus, Clock, Message, Run
 from manway.runtime.signing import verify
-from manway.runtime.telemetry import Dead, DeadLine, StoredFrame, TelemetryStore
+from manway.runtime.telemetry import Dead, DeadLine, PlainRows, StoredFrame, TelemetryStore
 from manway.topics import Address
 from tests.kit.builders import LIMITS, TIMINGS
 
@@ -42,6 +45,8 @@ def open_journal(folder: Path) -> Journal:
 class Shelf:
     """A telemetry store in memory: rows by identity, as a store keeps them; it may be away."""
 
+    keeps_lines = True
+
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int, int], StoredFrame] = {}
         self.lines: list[bytes] = []
@@ -53,6 +58,10 @@ class Shelf:
         self.rows |= {(row.frame.device, row.frame.boot, row.frame.seq): row for row in rows}
         self._mark = max(self._mark, mark)
         return []
+
+    def write_plain(self, rows: PlainRows) -> npt.NDArray[np.intp]:
+        self._require()
+        return np.arange(len(rows.plain))
 
     def annotate(self, lines: Sequence[bytes]) -> list[DeadLine]:
         self._require()
@@ -83,7 +92,7 @@ def a_host(
 ) -> SiteHost:
     """A host of one site that has taken up what the journal holds."""
     host = SiteHost(site, journal, limits=limits, timings=timings, verify=verify, plan_key=plan_key, output=output, began=began)
-    host.restore()
+    restore([host], journal)
     return host
 
 
@@ -99,6 +108,16 @@ async def tell(host: SiteHost, journal: Journal, messages: Sequence[tuple[Addres
 def inputs_of(journal: Journal, site: str) -> list[AnyInput]:
     """Everything a site was given, in order."""
     return [item for _, _, inputs in journal.replay(site) for item in inputs]
+
+
+def journaled(reader: JournalReader) -> Iterator[tuple[str, float, list[AnyInput]]]:
+    """Site, time and inputs of everything a journal holds, in its order; frames of columns as the inputs they stand for."""
+    for entry in reader.inputs_after(0, 1_000_000):
+        if entry.plain is None:
+            yield entry.site, entry.at, entry.inputs
+        else:
+            for source, frame in entry.plain.frames(entry.at, reader.sources):
+                yield source.site, entry.at, [FrameReceived(frame)]
 
 
 def a_gateway(

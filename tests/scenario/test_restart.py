@@ -78,17 +78,19 @@ def resumed(journal: Journal, end: float) -> tuple[Engine, list[Event]]:
 
 
 def picture(engine: Engine) -> bytes:
-    """Everything the engine knows, as bytes: dictionaries keep their order, so equal means equal in every detail."""
+    """Everything the engine knows, as bytes: dictionaries keep their order, so equal means equal in every detail.
+
+    A snapshot is that already; beside it stands what it does not hold, or holds as a number only.
+    """
     site = engine.site
     return msgspec.json.encode(
         [
+            engine.snapshot().hex(),
             list(site.alarms.values()),
-            site.instruments,
             site.locks,
             site.spaces,
             site.exposures,
             list(site.health.values()),
-            site.gas.saved()[0].hex(),
             engine.next_deadline(),
             engine.refuses_grant("n01"),
         ],
