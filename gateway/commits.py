@@ -22,6 +22,8 @@ _log = structlog.get_logger("gateway")
 # Nobody waits for it but the broker: with the adapter's windows and the sync it has its acknowledgements 20 ms after it
 # delivered, when at 12,000 messages a second 240 are under way of the 500 and more that a session may owe (`pipeline.md` §2).
 _COMPANY_S = 0.010
+# (choice) repeated messages that wait while the journal fails; who says them again and again beyond that will once more.
+_MOST_REPEATED = 10_000
 _MOST_WAITING = 32  # (choice) steps; then they go without waiting for more
 RETRY_S = 2.0  # (choice) how soon a journal that could not be written is tried again
 HANGS_S = 5.0  # (choice) a sync that takes longer is a disk that hangs
@@ -32,7 +34,7 @@ class Step:
     """What was judged at once: what must be written, who is then acknowledged, what is then done, whose snapshot it ends."""
 
     def __init__(self, at: float, batches: Sequence[Batch]) -> None:
-        self.at, self.batches = at, batches
+        self.at, self.batches = at, list(batches)
         self.entries: list[Entry | PlainEntry] = []
         self.acts: list[tuple[SiteHost, Acts]] = []
         self.snapshot: tuple[str, bytes] | None = None
@@ -75,6 +77,7 @@ class Commits:
         self.fails = False
         self._clock, self._stored, self._failing = clock, stored, failing
         self._owed: deque[Step] = deque()
+        self._repeated = 0  # messages that only repeat and wait with what is owed
         self._due = asyncio.Event()
         self._company: asyncio.TimerHandle | None = None  # while what is owed waits for more
         self._writing_since: float | None = None
@@ -82,7 +85,8 @@ class Commits:
     def owe(self, step: Step) -> None:
         """Take the next step."""
         if self.fails and not step.entries:
-            return  # only repeats: nobody is acknowledged, and they come again
+            self._repeat(step)
+            return
         if not (step.entries or step.batches or step.acts):
             return  # a look at the time that found nothing
         self._owed.append(step)
@@ -90,6 +94,12 @@ class Commits:
             self._due.set()
         elif self._company is None:
             self._company = asyncio.get_running_loop().call_later(_COMPANY_S, self._due.set)
+
+    def _repeat(self, step: Step) -> None:
+        """Acknowledge what only repeats with what it repeats: most brokers say it once more on a new connection only."""
+        if self._owed and self._repeated < _MOST_REPEATED:
+            self._repeated += sum(len(batch.messages) for batch in step.batches)
+            self._owed[-1].batches += step.batches
 
     @property
     def hangs(self) -> bool:
@@ -148,6 +158,7 @@ class Commits:
         finally:
             self._writing_since = None
         self._say(fails=False)
+        self._repeated = 0
         for step in steps:
             self._owed.popleft()
             for batch in step.batches:

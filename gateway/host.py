@@ -30,7 +30,7 @@ from manway.commands import AnyCommand, GreetLock, RelayEnrolment, WriteGrant
 from manway.device_profile import DeviceProfile
 from manway.engine import Engine
 from manway.errors import SnapshotUnusable
-from manway.events import AlarmRaised, Event
+from manway.events import AlarmRaised, AlarmRepeated, Event
 from manway.gas import GasRows
 from manway.inputs import (
     AnyInput,
@@ -136,10 +136,10 @@ class SiteHost:
         self.seq = self._journal.last_seq(self.site)
 
     def thaw(self) -> int:
-        """Take up the newest usable snapshot; return the number of the input it stands behind, 0 without one."""
+        """Take up the newest usable snapshot; return the number of the input behind which the replay begins."""
         kept = self._journal.newest_snapshot(self.site)
         if kept is None:
-            return 0
+            return self._begin_anew()
         number, _, body = kept
         try:
             memory = _kept.decode(body)
@@ -147,8 +147,17 @@ class SiteHost:
         except (msgspec.DecodeError, SnapshotUnusable) as error:
             _log.error("snapshot not usable", site=self.site, reason=str(error))
             self.health.forgotten()
-            return 0
+            return self._begin_anew()
         self._ingest.resume(memory.ingest)
+        return number
+
+    def _begin_anew(self) -> int:
+        """Take up, for want of a snapshot, the plan alone; return what `thaw` does: 0 where the journal still holds all."""
+        number, plans = self._journal.beginning(self.site)
+        if number:
+            self.health.forgotten()
+        for at, plan in plans:  # what it made happen was committed with it
+            self.replayed(at, [plan])
         return number
 
     def _remember(self, inputs: Sequence[AnyInput]) -> None:
@@ -283,7 +292,7 @@ class SiteHost:
         self.changed = True
         self.stirred = self.stirred or bool(events)
         self._know_plan()
-        if any(isinstance(event, AlarmRaised) for event in events):
+        if any(isinstance(event, AlarmRaised | AlarmRepeated) for event in events):
             self._keep_until = now + _KEEP_S
         return Entry(self.site, now, inputs, events, births, keep=self.keeps(now))
 

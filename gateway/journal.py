@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from gateway.journal_plain import Sources
-from gateway.journal_reader import all_replayed, replayed
+from gateway.journal_reader import all_replayed, beginning, replayed
 from gateway.journal_room import BALLAST, REMADE_AT, RESERVE, Ballast, Cap, Gap, bound_log, give_back, prune, sink_cursor
 from gateway.journal_rows import Entry, Numbers, PlainEntry, Work
 from gateway.journal_schema import lock_file, open_with_ballast, refuse_sqlite
@@ -127,8 +127,7 @@ class Journal:
     def replay(self, site: str, after: int = 0) -> Iterator[tuple[int, float, list[AnyInput]]]:
         """Return what a site was given behind an input number: the number, the time its engine was given, the inputs.
 
-        Raises:
-            sqlite3.DatabaseError: a row of plain frames is damaged.
+        Plain frames that cannot be read are logged, and missing.
         """
         return replayed(self._db, self._sources, site, after)
 
@@ -137,8 +136,7 @@ class Journal:
 
         Of each: its number, its site, the time its engine was given, the inputs; one number for all sites of plain frames.
 
-        Raises:
-            sqlite3.DatabaseError: a row of plain frames is damaged.
+        Plain frames that cannot be read are logged, and missing.
         """
         return all_replayed(self._db, self._sources, after, self.newest_input)
 
@@ -200,6 +198,14 @@ class Journal:
                 return number, at, body
             _log.error("snapshot damaged", site=site, input=number)
         return None
+
+    def beginning(self, site: str) -> tuple[int, list[tuple[float, AnyInput]]]:
+        """Return where a replay without a snapshot begins: behind which input number, and with which plans, each with its time.
+
+        Up to there rows of the site's own may have gone, while plain frames stay as long as other sites need them: those would
+        be replayed with holes between them.
+        """
+        return beginning(self._db, site)
 
     # -- sinks
 

@@ -28,13 +28,13 @@ _EVER = 2**63 - 1
 _PRUNE = """
 DELETE FROM input WHERE id IN (
   SELECT id FROM input WHERE id > :behind AND id <= :upto AND kind = :kind ORDER BY id LIMIT :most)"""
-_PRUNE_SOURCES = "DELETE FROM source WHERE number IN (SELECT number FROM source WHERE until <= ? LIMIT ?)"
+_PRUNE_SOURCES = """
+DELETE FROM source WHERE number IN (SELECT number FROM source WHERE since >= :behind AND until <= :upto LIMIT :most)"""
 
 _channels = msgspec.json.Decoder(tuple[str, ...])
 
 
-class _Damaged(sqlite3.DatabaseError):
-    """A row of plain frames cannot be read."""
+_UNREADABLE = (ValueError, IndexError, zlib.error)
 
 
 class Sources(Mapping[int, Source]):
@@ -69,69 +69,73 @@ class Sources(Mapping[int, Source]):
         return self._known[number]
 
 
-def plain_of(number: int, body: bytes) -> Plain:
-    """Return the columns of a row; raises sqlite3.DatabaseError: it is damaged."""
-    try:
-        return unpacked(body)
-    except (ValueError, IndexError, zlib.error) as error:
-        raise _damaged(number, error) from error
-
-
 def all_plain(rows: Sequence[tuple[int, bytes]]) -> dict[int, Plain]:
     """Return the columns of many rows by their numbers: together they cost a tenth of one after the other, if they are small.
 
-    Raises:
-        sqlite3.DatabaseError: one of them is damaged.
+    A row that is damaged is not among them, and is logged: its frames are missing from now on, and the ledger says so.
     """
     try:
         found = unpacked_all([body for _, body in rows])
-    except (ValueError, zlib.error):
-        return {number: plain_of(number, body) for number, body in rows}  # says which
+    except _UNREADABLE:
+        return {number: plain for number, body in rows if (plain := _plain_of(number, body)) is not None}
     return {number: plain for (number, _), plain in zip(rows, found, strict=True)}
 
 
-def given(number: int, at: float, plain: Plain, sources: Sources, sites: Container[str]) -> dict[str, list[AnyInput]]:
-    """Return what a row gave to the engines of some sites, each in its order.
+def _plain_of(number: int, body: bytes) -> Plain | None:
+    try:
+        return unpacked(body)
+    except _UNREADABLE as error:
+        _say_damaged(number, error)
+        return None
 
-    Raises:
-        sqlite3.DatabaseError: the row is damaged, or a source it names is not there.
-    """
+
+def given(number: int, at: float, plain: Plain, sources: Sources, sites: Container[str]) -> dict[str, list[AnyInput]]:
+    """Return what a row gave to the engines of some sites, each in its order; what cannot be read is logged, and missing."""
     found = dict[str, list[AnyInput]]()
     try:
         here = [one for one in np.unique(plain.source).tolist() if sources[one].site in sites]
         for source, frame in _only(plain, here).frames(at, sources) if here else ():
             found.setdefault(source.site, []).append(FrameReceived(frame))
     except (KeyError, ValueError, IndexError) as error:
-        raise _damaged(number, error) from error
+        _say_damaged(number, error)
+        return {}
     return found
 
 
 def counted(number: int, body: bytes, sources: Sources) -> dict[str, int]:
     """Return how many frames of each site a row holds; of a damaged one nobody knows, and it is logged."""
     frames = Counter[str]()
-    try:
-        numbers, counts = np.unique(plain_of(number, body).source, return_counts=True)
-        for one, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+    plain = _plain_of(number, body)
+    numbers, counts = np.unique(() if plain is None else plain.source, return_counts=True)
+    for one, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+        try:
             frames[sources[one].site] += count
-    except (KeyError, _Damaged) as error:
-        _log.error("row of plain frames damaged", input=number, reason=str(error))
+        except KeyError as error:
+            _say_damaged(number, error)
     return frames
 
 
-def prune_plain(db: sqlite3.Connection, stored: int, most: int) -> int:
-    """Delete up to `most` rows of plain frames that nobody needs any more, and sources no row names; return how many rows went.
+def prune_sources(db: sqlite3.Connection) -> None:
+    """Delete every source that has ended and that no row is left to name; no row is younger than its source's end."""
+    oldest = db.execute("SELECT id FROM input WHERE kind = ? ORDER BY id LIMIT 1", (PLAIN,)).fetchone()
+    db.execute("DELETE FROM source WHERE until < ?", (oldest[0] if oldest else _EVER,))
 
-    A row goes once the store has passed it, `stored`, and so has the older snapshot of every site that may have frames in it.
+
+def prune_plain(db: sqlite3.Connection, stored: int, most: int) -> int:
+    """Delete up to `most` rows of plain frames, and sources that no row names, which nobody needs any more; return how many.
+
+    A row goes once the store has passed it, `stored`, and so has the older snapshot of every site that may have frames in it; a
+    source once every row that may name it is one of those.
     """
     needed = db.execute(_NEEDED, {"ever": _EVER}).fetchall()
     gone = behind = 0
     for first, upto in [*needed, (stored, _EVER)]:
         if behind < min(first, stored) and gone < most:
-            span = {"behind": behind, "upto": min(first, stored), "kind": PLAIN, "most": most - gone}
-            gone += db.execute(_PRUNE, span).rowcount
+            span = {"behind": behind, "upto": min(first, stored), "kind": PLAIN}
+            gone += db.execute(_PRUNE, span | {"most": most - gone}).rowcount
+            if gone < most:  # no row is left between the two
+                gone += db.execute(_PRUNE_SOURCES, span | {"most": most - gone}).rowcount
         behind = max(behind, upto)
-    if gone < most:  # no row is left up to where the first of them is needed
-        db.execute(_PRUNE_SOURCES, (min([stored, *(first for first, _ in needed)]), most))
     return gone
 
 
@@ -142,5 +146,5 @@ def _only(plain: Plain, numbers: list[int]) -> Plain:
     return Plain(plain.source[here], plain.seq[here], plain.ts[here], plain.width[here], values)
 
 
-def _damaged(number: int, error: Exception) -> _Damaged:
-    return _Damaged(f"the row of plain frames {number} of the journal is damaged: {error!r}")
+def _say_damaged(number: int, error: Exception) -> None:
+    _log.error("row of plain frames damaged", input=number, reason=repr(error))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.journal_plain import Sources, all_plain, given
+from gateway.journal_room import sink_cursor
 from gateway.journal_rows import FRAMES, PLAIN
 from manway.codec_mqtt import decode_event
 from manway.entities import Plan
@@ -27,7 +28,7 @@ _REST = "SELECT id, site, at, kind, places, body FROM input WHERE id = ? AND pla
 
 _PLANS = """
 SELECT input.site, input.at, input.body FROM plan CROSS JOIN input ON input.id = plan.input
-WHERE plan.input <= ? GROUP BY input.id ORDER BY input.id"""
+WHERE plan.input <= :upto AND (:site IS NULL OR plan.site = :site) GROUP BY input.id ORDER BY input.id"""
 
 _Row = tuple[int, str, float, int, bytes | None, bytes]
 
@@ -48,7 +49,7 @@ class Stored(NamedTuple):
 def stored_after(db: sqlite3.Connection, number: int, most: int, site: str | None = None) -> list[Stored]:
     """Return up to `most` entries behind an input number, of all sites or of one, in the order they were committed.
 
-    Rows of plain frames are of every site. Raises sqlite3.DatabaseError: one of them is damaged.
+    Rows of plain frames are of every site; one that is damaged is logged and empty.
     """
     if site is None:
         rows: list[_Row] = db.execute(_EVERY_SITE, (number, most)).fetchall()
@@ -85,6 +86,20 @@ def all_replayed(
         done = entries[-1].number
 
 
+def plans_at(db: sqlite3.Connection, number: int, site: str | None = None) -> list[tuple[str, float, PlanReceived]]:
+    """Return site, time and input of the plans given up to an input number, to all sites or to one: the newest, or more."""
+    rows = db.execute(_PLANS, {"upto": number, "site": site}).fetchall()
+    inputs = [(one, at, _inputs.decode(zlib.decompress(body))) for one, at, body in rows]
+    return [(one, at, item) for one, at, items in inputs for item in items if isinstance(item, PlanReceived)]
+
+
+def beginning(db: sqlite3.Connection, site: str) -> tuple[int, list[tuple[float, AnyInput]]]:
+    """Return where a replay without a snapshot begins, as `Journal.beginning`."""
+    pruned = db.execute("SELECT min(input) FROM snapshot WHERE site = ? HAVING count(*) > 1", (site,)).fetchone()
+    number = 0 if pruned is None else min(int(pruned[0]), sink_cursor(db, "store"))
+    return number, [(at, plan) for _, at, plan in plans_at(db, number, site)]
+
+
 class JournalReader:
     """A connection of its own for the thread of the sinks; it sees every finished commit and never holds the writer up.
 
@@ -105,9 +120,7 @@ class JournalReader:
 
     def plans_at(self, number: int) -> list[tuple[str, float, Plan]]:
         """Return site, time and plan of what was given up to an input number: of every site the newest version, or more."""
-        rows = self._db.execute(_PLANS, (number,)).fetchall()
-        inputs = [(site, at, _inputs.decode(zlib.decompress(body))) for site, at, body in rows]
-        return [(site, at, item.plan) for site, at, items in inputs for item in items if isinstance(item, PlanReceived)]
+        return [(site, at, item.plan) for site, at, item in plans_at(self._db, number)]
 
     def oldest_event(self, site: str) -> int:
         """Return the number of the oldest event of a site that is still there, 1 before the first."""
@@ -155,7 +168,7 @@ def _joined(rows: Sequence[_Row]) -> Iterator[Stored]:
             continue
         if kind == PLAIN:
             frames = None
-            yield Stored(number, site, at, [], plain[number])
+            yield Stored(number, site, at, [], plain.get(number))
             continue
         inputs = _unsqueezed(row)
         if of_this and frames is not None and places is not None:

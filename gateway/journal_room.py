@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.journal_plain import Sources, counted, prune_plain
+from gateway.journal_plain import Sources, counted, prune_plain, prune_sources
 from gateway.journal_rows import FRAMES, PLAIN
 from gateway.journal_schema import pragma
 
@@ -38,6 +38,9 @@ _MARK = """
 UPDATE input SET keep = 1 WHERE keep = 0 AND kind IN (:frames, :plain) AND id > (SELECT min(behind) FROM kept) AND EXISTS (
   SELECT 1 FROM kept WHERE (kept.site = input.site OR input.kind = :plain)
   AND input.id > kept.behind AND input.id <= kept.upto AND input.at >= kept.since)"""
+# A plan may stay for years among what is gone.
+_PRUNE_KEPT = """
+DELETE FROM kept WHERE NOT EXISTS (SELECT 1 FROM input WHERE id > behind AND id <= upto AND kind IN (:frames, :plain))"""
 _KINDS = {"frames": FRAMES, "plain": PLAIN}
 # The older of two snapshots bounds both: a replay from it must find every input behind it, and makes its events again. The plan
 # that held where the store is stays as long as it does: it says in which space the next frame was measured.
@@ -168,6 +171,7 @@ class Cap:
         self.forget()
         while self.used() > self._room and prune_inputs(self._db, _PRUNED_FIRST):
             pass
+        prune_sources(self._db)
         self.mark()
         gaps: list[Gap] = []
         stored = sink_cursor(self._db, "store")
@@ -219,7 +223,7 @@ class Cap:
 
 
 def prune(db: sqlite3.Connection, now: float, most: int) -> int:
-    """Delete up to `most` inputs and as many events a site that nobody needs any more; return how many rows went.
+    """Delete up to `most` inputs and sources and as many events a site that nobody needs any more; return how many rows went.
 
     Call it inside a transaction. `now` is the journal's own time, Unix seconds.
     """
@@ -233,14 +237,14 @@ def prune(db: sqlite3.Connection, now: float, most: int) -> int:
             continue
         gone += db.execute(_PRUNE_EVENTS, {"site": site, "seq": row[0], "told": told, "most": most}).rowcount
         db.execute("DELETE FROM passed WHERE site = ? AND seq < ?", (site, row[0]))
-    db.execute("DELETE FROM kept WHERE NOT EXISTS (SELECT 1 FROM input WHERE id <= upto)")
+    db.execute(_PRUNE_KEPT, _KINDS)
     for table in ("gap", "dead"):
         db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (_NOTES_KEPT,))  # noqa: S608 two names of ours
     return gone
 
 
 def prune_inputs(db: sqlite3.Connection, most: int) -> int:
-    """Delete up to `most` inputs that the store and the older of their site's two snapshots have passed; return how many."""
+    """Delete up to `most` rows that the store and the older of their site's two snapshots have passed; return how many."""
     stored = sink_cursor(db, "store")
     gone = db.execute(_PRUNE_INPUTS, {"stored": stored, "most": most}).rowcount
     if gone:

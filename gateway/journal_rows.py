@@ -1,5 +1,6 @@
 """Writing a journal: what one step becomes in the tables of inputs, sources, events and births."""
 
+import math
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ import msgspec
 
 from manway import plain
 from manway.codec_mqtt import DeviceState, encode
-from manway.events import Event
+from manway.events import AlarmRaised, AlarmRepeated, Event
 from manway.inputs import AnyInput, CommandReceived, FrameReceived, InputRejected, PlanReceived
 from manway.plain import Plain, Source
 
@@ -35,12 +36,13 @@ _ADD_EVENT = """
 INSERT INTO event(site, seq, id, input, at, body)
 SELECT :site, :seq, :id, :input, :at, :body WHERE NOT EXISTS (SELECT 1 FROM event WHERE site = :site AND id = :id)"""
 _ADD_PLAN = "INSERT INTO plan VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_ADD_SOURCES = "INSERT INTO source(number, site, device, boot, channels) VALUES (?, ?, ?, ?, ?)"
+_ADD_SOURCES = "INSERT INTO source(number, site, device, boot, channels, since) VALUES (?, ?, ?, ?, ?, ?)"
 _END_SOURCE = "UPDATE source SET until = ? WHERE number = ?"
 _ADD_KEPT = "INSERT INTO kept(site, behind, upto, since) VALUES (?, ?, ?, ?)"
 _pack = msgspec.msgpack.Encoder()
 _channels = msgspec.json.Encoder()
 _births = msgspec.json.Decoder(DeviceState)
+_BEGINS = (AlarmRaised, AlarmRepeated)
 _T = TypeVar("_T")
 
 
@@ -110,8 +112,9 @@ class Numbers:
         """Count on from what a file says; `source` is the highest number a source of it ever had."""
         self.seqs, self.inputs, self.newest, self.source = seqs, inputs, newest, source
         self.plain = inputs.pop(_NO_SITE, 0)
-        self.live = dict[tuple[str, str], int]()  # the newest source of every site's device; of this process, none is older
-        self.keeping = dict[str, bool]()  # whether a site's telemetry is being kept, because of an alarm
+        # Boot and sources of every site's device that has not begun another one; of this process, none is older.
+        self.live = dict[tuple[str, str], tuple[int, list[int]]]()
+        self.alarmed = dict[str, float]()  # when each site had the newest alarm before which a minute is kept, Unix seconds
 
 
 class Work:
@@ -125,8 +128,9 @@ class Work:
         ]()  # events by site: the number of the first, and all as they stand there
         self.size = 0  # by how many bytes the file grows: rather too many than too few
         self._newest, self._plain, self._source = numbers.newest, numbers.plain, numbers.source
-        self._seqs, self._inputs, self._live = dict[str, int](), dict[str, int](), dict[tuple[str, str], int]()
-        self._keeping = dict[str, bool]()
+        self._seqs, self._inputs = dict[str, int](), dict[str, int]()
+        self._live = dict[tuple[str, str], tuple[int, list[int]]]()
+        self._alarmed = dict[str, float]()
         self._rows = list[tuple[object, ...]]()
         self._sources, self._ends = list[tuple[object, ...]](), list[tuple[int, int]]()
         self._plans = list[tuple[str, int, int]]()
@@ -185,7 +189,7 @@ class Work:
         numbers.seqs.update(self._seqs)
         numbers.inputs.update(self._inputs)
         numbers.live.update(self._live)
-        numbers.keeping.update(self._keeping)
+        numbers.alarmed.update(self._alarmed)
         numbers.newest, numbers.plain, numbers.source = self._newest, self._plain, self._source
 
     def _add_row(self, site: str, row: Packed, at: float, *, keep: bool) -> int:
@@ -197,21 +201,28 @@ class Work:
     def _add_plain(self, entry: PlainEntry) -> None:
         for source in entry.sources:
             device = source.site, source.device
-            if before := self._live.get(device) or self._numbers.live.get(device):
-                self._ends.append((self._newest + 1, before))
-            self._live[device] = source.number
+            boot, before = self._live.get(device) or self._numbers.live.get(device) or (source.boot, [])
+            if boot != source.boot:  # one boot may speak in several ways, each with a source of its own
+                self._ends += [(self._newest + 1, number) for number in before]
+                before = []
+            self._live[device] = source.boot, [*before, source.number]
             self._source = max(self._source, source.number)
             channels = _channels.encode(source.channels).decode()
-            self._sources.append((source.number, *device, source.boot, channels))
+            self._sources.append((source.number, *device, source.boot, channels, self._newest))
             self.size += _ROW_BYTES
         row = Packed(PLAIN, len(entry.plain), None, plain.packed(entry.plain))
         self._plain = self._add_row(_NO_SITE, row, entry.at, keep=entry.keep)
 
     def _keep(self, entry: Entry) -> None:
-        """Where telemetry begins to be kept, keep the minute before as well: the site's own rows, and those of plain frames."""
-        site, before = entry.site, self._keeping.get(entry.site, self._numbers.keeping.get(entry.site, False))
-        self._keeping[site] = entry.keep
-        if entry.keep and not before:
+        """Where telemetry is kept and an alarm begins, keep the minute before as well: the site's own rows, and plain frames.
+
+        What follows an alarm is marked for longer than a minute, so that an alarm within the next one has no more to keep.
+        """
+        if not entry.keep or not any(isinstance(event, _BEGINS) for event in entry.events):
+            return
+        site, before = entry.site, self._alarmed.get(entry.site, self._numbers.alarmed.get(entry.site, -math.inf))
+        if not 0 <= entry.at - before <= _KEPT_BEFORE_S:
+            self._alarmed[site] = entry.at
             self._kept.append((site, self._newest - _KEPT_ROWS, self._newest, entry.at - _KEPT_BEFORE_S))
             self.size += _ROW_BYTES
 

@@ -35,7 +35,8 @@ PRAGMA journal_size_limit=4194304;
 # event.input the input of the file it followed: a replay from there makes it again.
 # kept: telemetry of a site and plain frames, behind one input up to another and not before a time, are around an alarm as well;
 # the rows are marked only when the cap must choose: thousands of them in the alarm's own commit would hold it up.
-# source.until: no row of plain frames behind this input names it; NULL while its frames still come. A process numbers anew.
+# source: rows of plain frames that name it stand behind the input `since` and up to `until`, which is NULL while its frames
+# still come. A process numbers anew.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS stream(site TEXT PRIMARY KEY, jid TEXT NOT NULL) STRICT;
@@ -60,9 +61,9 @@ CREATE TABLE IF NOT EXISTS dead(
   id INTEGER PRIMARY KEY, sink TEXT NOT NULL, at REAL NOT NULL, line BLOB NOT NULL, error TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS source(
   number INTEGER PRIMARY KEY AUTOINCREMENT, site TEXT NOT NULL, device TEXT NOT NULL, boot INT NOT NULL,
-  channels TEXT NOT NULL, until INT) STRICT;
+  channels TEXT NOT NULL, since INT NOT NULL, until INT) STRICT;
 CREATE TABLE IF NOT EXISTS kept(site TEXT NOT NULL, behind INT NOT NULL, upto INT NOT NULL, since REAL NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS source_device ON source(site, device, until);
+CREATE INDEX IF NOT EXISTS source_site ON source(site, until, since);
 PRAGMA user_version={_VERSION};
 COMMIT;
 """

@@ -10,38 +10,30 @@ A restart replays what the lane took the ordinary way: both ways end in the same
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.host import SiteHost
 from gateway.journal import Entry, PlainEntry
-from gateway.rounds import MOST_CHANNELS, Round, Seat
+from gateway.rounds import MOST_CHANNELS, Numbers, Round, Seat
 from manway import air
-from manway.codec_mqtt import REPLAY_AFTER_S, U32, U32_MAX, Milliseconds
+from manway.codec_mqtt import REPLAY_AFTER_S
 from manway.gas import GasRows
 from manway.ids import Status
 from manway.plain import Source
 from manway.runtime.ports import Message
 from manway.site import InstrumentWatch
 
+# (choice) of one step; a round of a few frames costs more than the ordinary way, so a flood of one device goes that way.
+_MOST_ROUNDS = 16
+_MOST_WAYS = 8  # (choice) sets of channels that one boot of an instrument may name and use the lane
 _UNSEEN = -1  # the version of an engine that the lane has not seen an instrument under
-_HAIR_MS = 0.5  # what rounding might call late goes the ordinary way, which says whether it is
+_HAIR_S = 0.001  # what rounding might call late goes the ordinary way, which says whether it is
+_PROMPT_S = REPLAY_AFTER_S - _HAIR_S  # what is not older is in time, however its clock stands
 
-
-class _Numbers(msgspec.Struct, frozen=True, gc=False):
-    """`GasFrames` of one row in which every channel has a number: anything else does not decode."""
-
-    b: U32
-    s: Annotated[int, msgspec.Meta(ge=1, le=U32_MAX)]
-    u: int
-    v: dict[str, tuple[float]]
-    t: Milliseconds = 0
-    dt: list[int] = []
-    q: dict[str, list[str]] = {}
-
-
-_decode = msgspec.json.Decoder(_Numbers).decode
+_decode = msgspec.json.Decoder(Numbers).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Taken(NamedTuple):
@@ -69,7 +61,9 @@ class Lane:
         self._gas, self._sources = gas, sources
         self._seats: dict[str, Seat] = {}
         self._seat_of: dict[tuple[str, str], Seat] = {}  # the same by site and device, and those that were
-        self._seat_below: dict[str, str] = {}  # what all topics of a device begin with -> the topic of its seat
+        self._seat_below: dict[tuple[str, ...], str] = {}  # what all topics of a device begin with -> the topic of its seat
+        self._known: dict[tuple[str, str], list[Source]] = {}  # of the newest boot of every site's device
+        self._spoke: dict[str, tuple[int, list[str]]] = {}  # number and channels of what came the ordinary way last, by topic
         self._new: list[Source] = []
         self._turn = 0
 
@@ -78,41 +72,67 @@ class Lane:
         watch, birth = host.engine.site.instruments.get(device), host.birth_in_use(device)
         if watch is None or birth is None or watch.frame is None:
             return
-        readings, known = watch.frame.readings, self._seats.get(topic)
+        frame, readings, known = watch.frame, watch.frame.readings, self._seats.get(topic)
         if known is not None and known.names == [*readings]:
             return
+        before, self._spoke[topic] = self._spoke.get(topic), (frame.seq, [*readings])
+        if known is not None and before != (frame.seq - 1, [*readings]):
+            return  # it says more, or less, than it does: nothing new before it has done so twice
         if not (watch.frame.boot == watch.ledger.boot == birth.b) or not watch.rows.keys() <= readings.keys():
             return
         if not 0 < len(readings) <= MOST_CHANNELS or any(reading.status is not Status.OK for reading in readings.values()):
             return
-        self._sources += 1
-        source = Source(self._sources, host.site, device, birth.b, tuple(readings))
-        self._new.append(source)
-        self._seats[topic] = self._seat_of[host.site, device] = Seat(self._gas, host, watch, birth, source)
+        source = self._source(host.site, device, birth.b, tuple(readings))
+        if source is None:
+            return
+        self._seats[topic] = self._seat_of[host.site, device] = Seat(host, watch, birth, source)
         self._seat_below[_device_of(topic)] = topic
+
+    def _source(self, site: str, device: str, boot: int, channels: tuple[str, ...]) -> Source | None:
+        """Return the source of these frames, one as long as the boot lasts; None for a device that speaks in too many ways."""
+        known = [source for source in self._known.get((site, device), ()) if source.boot == boot]
+        if source := next((source for source in known if source.channels == channels), None):
+            return source
+        if len(known) >= _MOST_WAYS:
+            return None
+        self._sources += 1
+        source = Source(self._sources, site, device, boot, channels)
+        self._known[site, device] = [*known, source]
+        self._new.append(source)
+        return source
 
     def take(self, messages: Sequence[Message], now: float) -> Taken:
         """Judge the plain frames of what arrived at `now`, Unix seconds; no deadline of any site may be due."""
-        taken, one = Taken([], [], Counter(), set()), Round()
-        rest, seats, late_ms = list[int](), self._seats, (now - REPLAY_AFTER_S) * 1000 + _HAIR_MS
+        taken, one, rest = Taken([], [], Counter(), set()), Round(), list[int]()
+        find, decode = self._seats.get, _decode  # once here, not once a message
         self._turn = turn = began = self._turn + 1
         for place, message in enumerate(messages):
-            seat = seats.get(message.topic)
+            seat = find(message.topic)
             if seat is None or message.retained:
                 rest.append(place)
                 self._bar(message.topic)
                 continue
-            if seat.barred >= began:  # behind something of its device that was given back, whatever it was
-                rest.append(place)
-                continue
-            if seat.turn == turn:  # its second: what it says next is judged behind what it said before
+            if seat.turn == turn and seat.barred < began:  # its second: what it says next is judged behind what it said before
+                if turn - began >= _MOST_ROUNDS:
+                    rest.append(place)
+                    seat.barred = turn
+                    continue
                 rest += self._judge(one, now, taken)
                 one = Round()
                 self._turn = turn = turn + 1
-            if seat.version != seat.engine.version:
-                self._look(message.topic, seat)
-            said = _plain(seat, message.payload, late_ms, now) if seat.fits and seat.barred < began else None
-            if said is None:
+            if seat.barred >= began or (seat.version != seat.engine.version and not self._look(message.topic, seat)):
+                rest.append(place)  # behind something of its device that was given back, whatever it was; or it is so itself
+                continue
+            try:
+                said = decode(message.payload)
+            except _UNREADABLE:
+                said = None
+            if said is None or not (
+                said.s == seat.ledger.highest + 1
+                and said.b == seat.boot
+                and [*said.v] == seat.names
+                and (seat.slow_s <= now - said.t / 1000 < _PROMPT_S or _in_time(seat, said, now))
+            ):
                 rest.append(place)
                 seat.barred = turn
                 continue
@@ -121,10 +141,9 @@ class Lane:
             one.seats.append(seat)
             one.seqs.append(said.s)
             one.times.append(said.t)
-            one.rows += seat.rows
             one.values += chain.from_iterable(said.v.values())
         rest += self._judge(one, now, taken)
-        taken.rest.extend(messages[place] for place in sorted(rest))
+        taken.rest.extend([messages[place] for place in sorted(rest)])
         return taken
 
     def _bar(self, topic: str) -> None:
@@ -133,17 +152,17 @@ class Lane:
         if seat is not None:
             seat.barred = self._turn
 
-    def _look(self, topic: str, seat: Seat) -> None:
-        """See again what is so of an instrument: its site was judged since."""
+    def _look(self, topic: str, seat: Seat) -> bool:
+        """See again what is so of an instrument: its site was judged since; say whether its next frame is read as its last."""
         host, site, watch = seat.host, seat.engine.site, seat.watch
         seat.version = seat.engine.version
         same = site.instruments.get(seat.device) is watch and host.birth_in_use(seat.device) is seat.birth
-        seat.fits = same and seat.ledger is watch.ledger and seat.ledger.boot == seat.boot
-        if not seat.fits:
+        if not same or seat.ledger is not watch.ledger or seat.ledger.boot != seat.boot:
             del self._seats[topic]  # its next frame goes the ordinary way, and the one behind it has a new seat
-            return
+            return False
         seat.slow_s = host.least_delay(seat.device, seat.boot)
         seat.quiet = air.BESIDE.isdisjoint(seat.names) and air.quiet(site, watch)
+        return True
 
     def _look_again(self, seat: Seat) -> None:
         """Have the lane see anew what is so of every instrument of a space that is heard: nothing else can become otherwise."""
@@ -178,24 +197,14 @@ class Lane:
         return []
 
 
-def _device_of(topic: str) -> str:
-    """Return what all topics of a device begin with."""
-    above, _, name = topic.partition("/up/")
-    return above if name else topic.rpartition("/")[0]
+def _device_of(topic: str) -> tuple[str, ...]:
+    """Return what all topics of a device begin with: root, version, shard, site, "dev", device (`manway/topics.py`)."""
+    return tuple(topic.split("/", 6)[:6])
 
 
-def _plain(seat: Seat, payload: bytes, late_ms: float, now: float) -> _Numbers | None:
-    """Return what a payload says if it is an instrument's next frame, in time and all numbers; None, and it is not ours."""
-    try:
-        said = _decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    t = said.t
-    if said.s != seat.ledger.highest + 1 or said.b != seat.boot or t <= 0 or said.dt or said.q or list(said.v) != seat.names:
-        return None
-    for channel, low, high in seat.asked:
-        if not low <= said.v[channel][0] <= high:
-            return None
-    if (slow_s := now - t / 1000) < seat.slow_s:
-        seat.slow_s = seat.host.least_delay(seat.device, seat.boot, slow_s)
-    return said if t >= late_ms - (seat.slow_s * 1000 if seat.slow_s > 0 else 0.0) else None
+def _in_time(seat: Seat, said: Numbers, now: float) -> bool:
+    """Say whether a frame is no replay, by how far its clock is behind at least; a lesser delay is remembered."""
+    delay_s = now - said.t / 1000
+    if delay_s < seat.slow_s:
+        seat.slow_s = seat.host.least_delay(seat.device, seat.boot, delay_s)
+    return delay_s - max(0.0, seat.slow_s) < _PROMPT_S

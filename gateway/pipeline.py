@@ -43,6 +43,7 @@ _KEPT_EVERY_S = 1.0  # (choice) how much the uplink sends again after a kill
 _SNAPSHOT_EVERY_S = 60.0  # `pipeline.md` §6
 _SNAPSHOT_INPUTS = 10_000  # same place
 _BEAT_S = 1.0  # `trust.md` 7.2
+_PULSE = "/api/heartbeat"
 _AHEAD_S = 1.0  # a journal ahead of the clock by more was written by a clock that was set back since
 _ACT_WITHIN_S = 30.0  # (choice) what nobody could be asked for so long is not asked for any more: commands live ten seconds
 _FOREIGN_MOST = 1_000  # (choice) names remembered
@@ -163,6 +164,9 @@ class Gateway:
         step = Step(now, batches)
         messages = [message for batch in batches for message in batch.messages]
         touched = dict.fromkeys(self._deadlines.due(now))
+        if touched:  # the api's pulse counts before its absence does
+            self._sorted([message for message in messages if message.topic.endswith(_PULSE)], now)
+            messages = [message for message in messages if not message.topic.endswith(_PULSE)]
         for site in touched:
             self._add(step, self._hosts[site], self._hosts[site].advance(now))
         if self._lane is not None:

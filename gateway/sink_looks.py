@@ -4,11 +4,11 @@ Plain frames are handed over before the rows of their look, and of one device an
 a look ends before a plain frame of a device and a time that it has a row of: instruments whose clocks stand still are few.
 """
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
+import structlog
 
 from gateway.journal_reader import JournalReader, Stored
 from gateway.sink_places import Places
@@ -17,11 +17,16 @@ from manway.measurements import lock_line
 from manway.plain import Plain, Source
 from manway.runtime.telemetry import PlainRows, StoredFrame
 
+_log = structlog.get_logger("store")
 # (choice) A look ends at either: so many rows are a second of a thousand frames that came one by one, so many frames a second
 # and a half of a city. Columns of that many frames are made in milliseconds, and none of it holds up a judgement for long.
 _ROWS, _FRAMES = 2_000, 20_000
 _ROWS_FEWEST = 10  # (choice) at a time, however many frames a row of a backlog holds
 _FRAMES_A_ROW = 100.0  # (choice) before the first was read
+
+
+class _UnknownSource(Exception):
+    """The journal holds plain frames of a source with this number, and does not know it."""
 
 
 class Look:
@@ -86,12 +91,12 @@ class Looks:
                 waiting.append((entry.at, entry.plain))
             else:
                 if waiting and any(type(item) is PlanReceived for item in entry.inputs):
-                    look.plain.append(self._placed(waiting))
+                    look.plain += self._placed_where_known(waiting)
                     waiting = []
                 self._sort_inputs(entry, look)
             taken += 1
         if waiting:
-            look.plain.append(self._placed(waiting))
+            look.plain += self._placed_where_known(waiting)
         return taken
 
     def _again(self, plain: Plain, seen: Mapping[int, set[str]]) -> bool:
@@ -99,8 +104,8 @@ class Looks:
         times = plain.ts.tolist()
         if seen.keys().isdisjoint(times):
             return False
-        sources = zip(times, plain.source.tolist(), strict=True)
-        return any(self._source(number).device in seen[ts] for ts, number in sources if ts in seen)
+        known, sources = self._reader.sources, zip(times, plain.source.tolist(), strict=True)
+        return any(number in known and known[number].device in seen[ts] for ts, number in sources if ts in seen)
 
     def _sort_inputs(self, entry: Stored, look: Look) -> None:
         """Put the inputs of one entry where they go; what is neither reading nor lock report goes nowhere."""
@@ -122,8 +127,17 @@ class Looks:
         try:
             return self._reader.sources[number]
         except KeyError as error:
-            message = f"the journal holds plain frames of a source {number} that it does not know"
-            raise sqlite3.DatabaseError(message) from error
+            raise _UnknownSource(number) from error
+
+    def _placed_where_known(self, steps: Sequence[tuple[float, Plain]]) -> list[PlainRows]:
+        """Return the plain frames of some steps; of a damaged journal those of steps all of whose sources it knows."""
+        try:
+            return [self._placed(steps)]
+        except _UnknownSource as error:
+            if len(steps) > 1:
+                return [rows for step in steps for rows in self._placed_where_known([step])]
+            _log.error("plain frames of no source the journal knows, not stored", source=error.args[0], frames=len(steps[0][1]))
+            return []
 
     def _placed(self, steps: Sequence[tuple[float, Plain]]) -> PlainRows:
         """Return the plain frames of some steps as the columns of one."""

@@ -64,19 +64,20 @@ def answer(step: Step, watches: Sequence[InstrumentWatch], other: AbstractSet[in
 
     `other` are the rows whose status is another than before, `noticed` those that must be looked at, as `GasRows.take` says.
     """
-    loud, others = dict[str, None](), set[str]()
-    for watch in watches:
-        if watch.troubled or watch.lost or watch.ledger.gaps:
-            loud[watch.space] = None
-    for watch in watches if other else ():
-        for row in watch.rows.values():
-            if row in other:
-                _say_fault(step, watch, row)
-                others.add(watch.device)
+    loud = dict.fromkeys(watch.space for watch in watches if watch.troubled or watch.lost or watch.ledger.gaps)
+    others = _say_faults(step, watches, other) if other else set[str]()
     loud |= dict.fromkeys(watch.space for watch in watches if not noticed.isdisjoint(watch.rows.values()))
     heard = ((watch, watch.frame) for watch in watches)
     loud |= dict.fromkeys(watch.space for watch, frame in heard if frame is not None and _follow(step, watch, frame, others))
     return list(loud)
+
+
+def _say_faults(step: Step, watches: Sequence[InstrumentWatch], other: AbstractSet[int]) -> set[str]:
+    """Say the faults among rows whose status is another than before; return the devices of these rows."""
+    others = [(watch, row) for watch in watches for row in watch.rows.values() if row in other]
+    for watch, row in others:
+        _say_fault(step, watch, row)
+    return {watch.device for watch, _ in others}
 
 
 def _follow(step: Step, watch: InstrumentWatch, frame: Frame, other: set[str]) -> bool:
@@ -118,7 +119,8 @@ def take_plain(watch: InstrumentWatch, now: float, plain_frame: PlainFrame) -> N
     ledger = watch.ledger
     ledger.highest = plain_frame[1]
     ledger.received += 1
-    watch.heard_at = max(watch.heard_at, now)
+    if now > watch.heard_at:  # noqa: PLR1730  `max` costs more than all the rest here
+        watch.heard_at = now
     watch.plain_frame = plain_frame
 
 
@@ -166,14 +168,19 @@ def _readings(heard: Sequence[tuple[InstrumentWatch, Frame]]) -> tuple[list[int]
         readings = frame.readings
         read = [readings[gas].value if gas in readings else None for gas in watch.rows]
         if None in read:
-            said = (CODES[readings.get(gas, _MISSING).status] for gas in watch.rows)
-            faults += [(place, code) for place, code in enumerate(said, len(values)) if code != _OK]
+            faults += _faults(watch, frame, len(values))
         values += read
         rows += watch.rows.values()
     codes = bytearray(len(rows))  # OK is 0
     for place, code in faults:
         codes[place] = code
     return rows, values, codes
+
+
+def _faults(watch: InstrumentWatch, frame: Frame, begin: int) -> list[tuple[int, int]]:
+    """Return the places, counted from `begin`, and the status codes of an instrument's gases that have no good number."""
+    said = (CODES[frame.readings.get(gas, _MISSING).status] for gas in watch.rows)
+    return [(place, code) for place, code in enumerate(said, begin) if code != _OK]
 
 
 def _take(

@@ -34,6 +34,7 @@ CODES = {status: code for code, status in enumerate(Status)}  # the order of `lo
 _STATUSES = tuple(Status)
 _OK, _OVER, _UNDER, _INVALID = (CODES[s] for s in (Status.OK, Status.OVER, Status.UNDER, Status.INVALID))
 _ALL = np.True_
+_WITHIN, _LOW = int(Level.WITHIN), int(Level.LOW)
 LEVELS = tuple(level for level in Level if level > Level.WITHIN)
 _RANKS = np.array(LEVELS, np.int8)
 _NAMES = {level: level.name.lower() for level in Level}
@@ -42,7 +43,7 @@ _LEVEL_OF = {int(level): level for level in Level}
 SLOPE_WINDOW_S = 10.0  # least squares over the last 10 s (`domain.md` §7.2)
 SLOPE_POINTS = 11  # one a second: both ends of the window
 SLOPE_LEAST = 5  # (choice) fewer points than half the window are no trend
-FEW = 16  # (choice, measured) below that many readings at once plain Python is faster than arrays
+FEW = 16  # (choice, measured) up to that many readings at once plain Python is faster than arrays
 LEL_NEEDS_O2 = 10.0  # % vol; a catalytic sensor cannot burn with less [MP]
 # Beyond 100 % LEL a sensor is over its range (`domain.md` §7.1); beyond pure gas every number is (1e7 mg/m3 is more than any).
 FULL = {"% LEL": 100.0, "% vol": 100.0, "ppm": 1e6, "mg/m3": 1e7}
@@ -137,9 +138,13 @@ class GasRows:
         self._enter_above, self._leave_above, self._enter_below, self._leave_below = (
             np.array([b[i] for b in bounds]).reshape(-1, len(LEVELS)) for i in range(4)
         )
+        self._worst_first = [[*zip(map(int, LEVELS), *b, strict=True)][::-1] for b in bounds]
         self._full = np.array([FULL[rule.unit] for rule in self.rules])
         self._floor = np.array([floor(rule) for rule in self.rules])
+        # The same as plain numbers: one at a time they are read several times faster.
         self._still = [rule.deadband for rule in self.rules]
+        self._floors, self._fulls = self._floor.tolist(), self._full.tolist()
+        self._lows_above, self._lows_below = self._low_above.tolist(), self._enter_below[:, LEVELS.index(Level.LOW)].tolist()
         self._deadband = np.array(self._still)
         self._burns = np.array([rule.unit == "% LEL" for rule in self.rules])
 
@@ -249,22 +254,31 @@ class GasRows:
         Returns:
             (other, loud), the places in `rows` that `take` flags.
         """
-        own, rest = self._rows, list[int]()
-        calm = [self._calm_value(*reading) for reading in zip(rows, values, codes, at, strict=True)]
-        for place, value in enumerate(calm):
-            row = rows[place]
-            if value is None or (own.burns.item(row) and not own.calm.item(own.oxygen.item(row))):
+        rest = list[int]()
+        for place, value in enumerate(self._calm_few(rows, values, codes, at)):
+            if value is None:
                 rest.append(place)
             else:
-                self._note_one(row, value, at[place])
+                self._note_one(rows[place], value, at[place])
         if not rest:
             return [], []
-        index = np.array([rows[i] for i in rest])
-        value_of = np.array([values[i] for i in rest], np.float64) * own.factor[index]  # None becomes NaN
-        status = np.array([codes[i] for i in rest], np.int8)
-        flags = self._judge(index, value_of, status, np.array([at[i] for i in rest]))
-        other, loud = ([place for place, flag in zip(rest, some.tolist(), strict=True) if flag] for some in flags)
-        return other, loud
+        left = [(rows[i], math.nan if (number := values[i]) is None else number, codes[i], at[i]) for i in rest]
+        other, loud = self._judge_few(left)
+        return [rest[i] for i in other], [rest[i] for i in loud]
+
+    def _calm_few(
+        self, rows: Sequence[int], values: Sequence[float | None], codes: Sequence[int], at: Sequence[float]
+    ) -> list[float | None]:
+        """Return what readings that change nothing but the number say in the limits' units, None of others, as `_stay_calm`."""
+        own, oxygen = self._rows, self._rows.oxygen.item
+        calm = [self._calm_value(*reading) for reading in zip(rows, values, codes, at, strict=True)]
+        ended = {row for row, value in zip(rows, calm, strict=True) if value is None}
+        return [
+            None
+            if value is None or (own.burns.item(row) and (oxygen(row) in ended or not own.calm.item(oxygen(row))))
+            else value
+            for row, value in zip(rows, calm, strict=True)
+        ]
 
     def _calm_value(self, row: int, number: float | None, code: int, at: float) -> float | None:
         """Return the number in the limit's unit where it changes nothing else, as `_stay_calm`; its oxygen is not asked."""
@@ -275,7 +289,6 @@ class GasRows:
             value, still = number * own.factor.item(row), self._still[own.rule.item(row)]
             if at >= own.at.item(row) and value - own.ring_low.item(row) <= still and own.ring_high.item(row) - value <= still:
                 return value
-        own.calm[row] = False
         return None
 
     def _note_one(self, row: int, value: float, at: float) -> None:
@@ -295,14 +308,26 @@ class GasRows:
 
         Each of `rows` is named once; `values` are ok ones in the channels' units, all of `at` (Unix seconds).
         """
+        if len(rows) <= FEW:
+            few = self._calm_few(rows.tolist(), values.tolist(), bytes(len(rows)), [at] * len(rows))
+            return np.array([value is not None for value in few], np.bool_)
         return self._stay_calm(rows, values, values * self._rows.factor[rows], at, _ALL)
 
     def note(self, rows: Indices, values: Floats, at: float) -> None:
         """Take readings that stay calm, as `would_stay_calm` has said of them."""
-        self._note(rows, values * self._rows.factor[rows], at)
+        if len(rows) > FEW:
+            self._note(rows, values * self._rows.factor[rows], at)
+            return
+        for row, value in zip(rows.tolist(), values.tolist(), strict=True):
+            self._note_one(row, value * self._rows.factor.item(row), at)
 
     def judge(self, rows: Indices, values: Floats, at: float) -> tuple[Flags, Flags]:
         """Take readings that would not stay calm, ok ones in the channels' units; returns as `take`."""
+        if len(rows) <= FEW:
+            flags = np.zeros((2, len(rows)), np.bool_)
+            few = self._judge_few([(row, value, _OK, at) for row, value in zip(rows.tolist(), values.tolist(), strict=True)])
+            flags[0, few[0]], flags[1, few[1]] = True, True
+            return flags[0], flags[1]
         value = values * self._rows.factor[rows]
         return self._judge(rows, value, np.zeros(len(rows), np.int8), np.full(len(rows), at))
 
@@ -356,6 +381,88 @@ class GasRows:
         turns = (low_in_s < self._soon_s) != was_soon
         return other, other | (level != was_level) | turns
 
+    def _judge_few(self, readings: Sequence[tuple[int, float, int, float]]) -> tuple[list[int], list[int]]:
+        """As `_judge`, one reading after the other: (row, number in the channel's unit, its status, when).
+
+        Returns:
+            (other, loud), the places of those that `_judge` flags.
+        """
+        # All numbers before any level: a combustible sensor asks its oxygen.
+        factor = self._rows.factor.item
+        taken = [(row, *self._take_value(row, number * factor(row), code), at) for row, number, code, at in readings]
+        flags = [self._judge_one(*one) for one in taken]
+        return [place for place, (other, _) in enumerate(flags) if other], [
+            place for place, (_, loud) in enumerate(flags) if loud
+        ]
+
+    def _judge_one(self, row: int, code: int, value: float, at: float) -> tuple[bool, bool]:
+        """Judge what `_take_value` returned of a row; return its flags (other, loud)."""
+        own = self._rows
+        was_status, was_level, was_soon = own.status.item(row), own.level.item(row), own.low_in_s.item(row) < self._soon_s
+        level = self._level_of(row, value) if code == _OK else UNKNOWN
+        if code == _OK and level < _LOW and own.burns.item(row) and own.value.item(own.oxygen.item(row)) < LEL_NEEDS_O2:
+            code, level, own.value[row] = _INVALID, UNKNOWN, math.nan
+        if code == _OK:
+            own.held[row] = level
+        own.status[row], own.level[row] = code, level
+        slope, low_in_s = self._trend_of(row, value, at) if code == _OK and at >= own.at.item(row) else (0.0, math.inf)
+        own.slope[row], own.low_in_s[row] = slope, low_in_s
+        own.calm[row] = level == _WITHIN and slope == 0
+        other = code != was_status
+        return other, other or level != was_level or (low_in_s < self._soon_s) != was_soon
+
+    def _take_value(self, row: int, value: float, code: int) -> tuple[int, float]:
+        """As `_codes`, of one reading; keep its number, and return its status and the number."""
+        own, rule = self._rows, self._rows.rule.item(row)
+        over = own.over.item(row) or code == _OVER
+        if code == _OK:
+            if not math.isfinite(value):
+                code = _INVALID
+            elif value < self._floors[rule]:
+                code = _UNDER
+            elif over or value > self._fulls[rule]:
+                code, over = _OVER, True
+        own.over[row], own.value[row] = over, value if code == _OK else math.nan
+        return code, value
+
+    def _level_of(self, row: int, value: float) -> int:
+        """As `_level`, of one row."""
+        held = self._rows.held.item(row)
+        for level, enter_above, leave_above, enter_below, leave_below in self._worst_first[self._rows.rule.item(row)]:
+            above, below = (leave_above, leave_below) if held >= level else (enter_above, enter_below)
+            if value >= above or value < below:
+                return level
+        return _WITHIN
+
+    def _trend_of(self, row: int, value: float, at: float) -> tuple[float, float]:
+        """As `_trend`, of one good number that is not older than the last; return the slope too."""
+        own, slot, was_at = self._rows, self._rows.slot.item(row), self._rows.at.item(row)
+        if was_at == -math.inf:
+            own.ring[row] = value
+        if was_at == -math.inf or math.floor(at) > math.floor(was_at):
+            slot = (slot + 1) % SLOPE_POINTS
+        own.slot[row], own.at[row] = slot, at
+        own.ring[row, slot], own.ring_at[row, slot] = value, at
+        ring = own.ring[row].tolist()
+        low, high = min(ring) + 0.0, max(ring) + 0.0
+        own.ring_low[row], own.ring_high[row] = low, high
+        if max(value - low, high - value) <= self._still[own.rule.item(row)]:
+            return 0.0, math.inf
+        return self._slope_of(row, ring, at, value)
+
+    def _slope_of(self, row: int, ring: Sequence[float], at: float, value: float) -> tuple[float, float]:
+        """As `_slope`, of one row."""
+        n, sx, sy, sxx, sxy = 0, 0.0, 0.0, 0.0, 0.0
+        for then, number in zip(self._rows.ring_at[row].tolist(), ring, strict=True):
+            x, y = then - at, number - value
+            if x >= -SLOPE_WINDOW_S:
+                n, sx, sy, sxx, sxy = n + 1, sx + x, sy + y, sxx + x * x, sxy + x * y
+        spread = n * sxx - sx * sx
+        slope = (n * sxy - sx * sy) / spread if n >= SLOPE_LEAST and spread > 0 else 0.0
+        rule = self._rows.rule.item(row)
+        room = self._lows_above[rule] - value if slope > 0 else value - self._lows_below[rule]
+        return slope, room / max(abs(slope), 1e-300) if slope != 0 and room > 0 else math.inf
+
     def _codes(self, rows: Indices, rule: Shorts, value: Floats, status: Bytes) -> Bytes:
         """Return what readings are before any limit: a number that cannot be meant is a fault, and over-range stays."""
         own, floor_of, full = self._rows, self._floor[rule], self._full[rule]
@@ -401,16 +508,19 @@ class GasRows:
         return low_in_s
 
     def _slope(self, rows: Indices, ring: Floats, at: Floats, value: Floats) -> tuple[Floats, Floats]:
-        """Return slopes by least squares (per second) and the seconds to the low limit ahead, infinity when none is."""
+        """Return slopes by least squares (per second) and the seconds to the low limit ahead, infinity when none is.
+
+        Sums go from the first place of the ring to the last, as those of `_slope_of`; `sum` takes an order of its own.
+        """
         x = self._rows.ring_at[rows] - at[:, None]
         inside = x >= -SLOPE_WINDOW_S
         n = inside.sum(axis=1)
         x = np.where(inside, x, 0.0)
         y = np.where(inside, ring - value[:, None], 0.0)
-        sx, sy = x.sum(axis=1), y.sum(axis=1)
-        spread = n * (x * x).sum(axis=1) - sx * sx
+        sx, sy, sxx, sxy = (column.cumsum(axis=1)[:, -1] for column in (x, y, x * x, x * y))
+        spread = n * sxx - sx * sx
         fits = (n >= SLOPE_LEAST) & (spread > 0)
-        slope = np.where(fits, (n * (x * y).sum(axis=1) - sx * sy) / np.where(fits, spread, 1.0), 0.0)
+        slope = np.where(fits, (n * sxy - sx * sy) / np.where(fits, spread, 1.0), 0.0)
         rule, low = self._rows.rule[rows], LEVELS.index(Level.LOW)
         room = np.where(slope > 0, self._low_above[rule] - value, value - self._enter_below[rule, low])
         ahead = np.where((slope != 0) & (room > 0), room / np.maximum(np.abs(slope), 1e-300), np.inf)

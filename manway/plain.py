@@ -45,7 +45,7 @@ class Plain(msgspec.Struct, frozen=True, eq=False):
     birth. All were received at the time of their step.
     """
 
-    source: npt.NDArray[np.uint32]
+    source: npt.NDArray[np.int64]
     seq: npt.NDArray[np.uint32]
     ts: npt.NDArray[np.int64]
     width: npt.NDArray[np.uint8]
@@ -72,7 +72,7 @@ def packed(plain: Plain) -> bytes:
     values = whole.astype("<i4") if exact else plain.values.astype("<f8")
     if len(plain) and (plain.width == plain.width[0]).all():  # channel by channel, as of nearly every fleet
         values = values.reshape(len(plain), -1).T
-    columns = (plain.source.astype("<u4"), plain.seq.astype("<u4"), plain.ts.astype("<i8"), plain.width, values.reshape(-1))
+    columns = (plain.source.astype("<i8"), plain.seq.astype("<u4"), plain.ts.astype("<i8"), plain.width, values.reshape(-1))
     head = len(plain).to_bytes(4, "little") + len(plain.values).to_bytes(4, "little") + bytes([exact])
     return head + zlib.compress(b"".join(_planes(column) for column in columns), _LEVEL)
 
@@ -107,7 +107,7 @@ def unpacked_all(bodies: Sequence[bytes]) -> list[Plain]:
 def _unpacked_alike(bodies: Sequence[bytes], head: bytes) -> Iterator[Plain]:
     """Yield what bodies hold that have one head; their columns are rows of arrays (body, frame) and (body, number)."""
     n, m, exact = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:8], "little"), head[8]
-    kinds = [np.dtype(kind) for kind in ("<u4", "<u4", "<i8", "u1", "<i4" if exact else "<f8")]
+    kinds = [np.dtype(kind) for kind in ("<i8", "<u4", "<i8", "u1", "<i4" if exact else "<f8")]
     counts = (n, n, n, n, m)
     size = sum(kind.itemsize * count for kind, count in zip(kinds, counts, strict=True))
     raw = [zlib.decompress(body[_HEAD:]) for body in bodies]
@@ -126,7 +126,7 @@ def _unpacked_alike(bodies: Sequence[bytes], head: bytes) -> Iterator[Plain]:
     if m and even.any():  # channel by channel, where all frames of a body have as many
         turned = numbers[even].reshape(int(even.sum()), -1, n).transpose(0, 2, 1)
         numbers[even] = turned.reshape(int(even.sum()), -1)
-    return map(Plain, source.astype(np.uint32), seq.astype(np.uint32), ts.astype(np.int64), width.astype(np.uint8), numbers)
+    return map(Plain, source.astype(np.int64), seq.astype(np.uint32), ts.astype(np.int64), width.astype(np.uint8), numbers)
 
 
 def _planes(column: _Column) -> bytes:

@@ -36,9 +36,8 @@ class Broadcast(msgspec.Struct, frozen=True):
     at: float
 
 
-# A frame all of whose readings are numbers, not made yet: boot, seq, ts, received_at, its channels, and numbers among which its
-# own begin at a place.
-PlainFrame = tuple[int, int, int, float, tuple[str, ...], list[float], int]
+# A frame all of whose readings are numbers, not made yet: boot, seq, ts, received_at, its channels and their numbers.
+PlainFrame = tuple[int, int, int, float, tuple[str, ...], list[float]]
 
 
 class InstrumentWatch(msgspec.Struct):
@@ -113,11 +112,10 @@ class InstrumentWatch(msgspec.Struct):
         return self.known.space
 
 
-def _made(
-    device: str, boot: int, seq: int, ts: int, at: float, channels: tuple[str, ...], values: list[float], begin: int
-) -> Frame:
-    own = zip(channels, values[begin : begin + len(channels)], strict=True)
-    return Frame(device, boot, seq, ts, at, {channel: Reading(Status.OK, value) for channel, value in own})
+def _made(device: str, boot: int, seq: int, ts: int, at: float, channels: tuple[str, ...], values: list[float]) -> Frame:
+    return Frame(
+        device, boot, seq, ts, at, {channel: Reading(Status.OK, value) for channel, value in zip(channels, values, strict=True)}
+    )
 
 
 class WrittenGrant(msgspec.Struct, frozen=True):

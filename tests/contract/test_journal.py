@@ -18,7 +18,8 @@ from gateway import journal_schema
 from gateway.journal import Entry, Journal
 from gateway.journal_reader import JournalReader, Stored
 from manway.codec_mqtt import ChannelBirth, DeviceState
-from manway.events import AnyEvent, DeviceRestarted
+from manway.events import AlarmRaised, AnyEvent, DeviceRestarted
+from manway.ids import Priority
 from manway.inputs import AnyInput, FrameHeld, FrameReceived, InputRejected, LockReported, PlanReceived
 from tests.bench.journal import fill, some_air, written_bytes
 from tests.kit.builders import Desk, a_frame, a_lock_state, a_plan
@@ -49,6 +50,12 @@ while True:
 """
 
 Open = Callable[..., Journal]
+
+
+def an_alarm(key: str, site: str = "yard") -> AlarmRaised:
+    return AlarmRaised(
+        id=key, at=EPOCH, site=site, alarm=key, kind="GAS_HIGH", object="gas-1", space="n01", priority=Priority.P1
+    )
 
 
 @pytest.fixture(name="opened")
@@ -450,6 +457,30 @@ def test_the_two_newest_snapshots_of_a_site_are_kept_and_a_damaged_one_is_passed
     assert journal.newest_snapshot("dock") == (9, EPOCH, b"dock")
 
 
+def test_a_replay_without_a_snapshot_begins_behind_what_may_be_gone_and_knows_the_plan(opened: Open) -> None:
+    journal = opened()
+    plans = [PlanReceived(a_plan(version)) for version in (1, 2)]
+    journal.commit([Entry("yard", EPOCH, [*frames(1), plans[0]], []), Entry("dock", EPOCH, [plans[0]], [])])
+    journal.commit([Entry("yard", EPOCH + n, frames(n), []) for n in range(2, 10)])
+    assert journal.beginning("yard") == (0, []), "everything is there"
+    journal.move_cursor("store", 7)
+    journal.keep_snapshot("yard", 6, EPOCH, b"x")
+    assert journal.beginning("yard") == (0, []), "still"
+    journal.keep_snapshot("yard", 9, EPOCH, b"x")
+    for _ in range(2):
+        assert journal.beginning("yard") == (6, [(EPOCH, plans[0])])
+        assert [number for number, *_ in journal.replay("yard", 6)] == [7, 8, 9, 10, 11]
+        journal.prune()
+    journal.commit([Entry("yard", EPOCH + 10, [plans[1]], [])])
+    for number in (12, 12):
+        journal.keep_snapshot("yard", number, EPOCH, b"x")
+    assert journal.beginning("yard") == (7, [(EPOCH, plans[0])]), "the store has not taken what is behind"
+    journal.move_cursor("store", 12)
+    journal.prune()
+    assert journal.beginning("yard") == (12, [(EPOCH + 10, plans[1])])
+    assert journal.beginning("elsewhere") == (0, [])
+
+
 # -- what goes when nobody needs it any more
 
 
@@ -532,20 +563,26 @@ def test_where_telemetry_begins_to_be_kept_the_minute_before_is_kept_too(opened:
         rows = journal._db.execute("SELECT site, at FROM input WHERE keep = 1 AND kind = 0 ORDER BY id").fetchall()
         return [(site, at - EPOCH) for site, at in rows]
 
-    journal.commit([Entry("yard", EPOCH + 100, [Desk().check_in(), *frames(101)], [], keep=True)])
+    journal.commit([Entry("yard", EPOCH + 100, [Desk().check_in(), *frames(101)], [an_alarm("a")], keep=True)])
     assert kept() == [("yard", n) for n in range(40, 101)], "sixty seconds of this site, and what came with the alarm"
     journal._db.execute("UPDATE input SET keep = 0")
-    journal.commit([Entry("yard", EPOCH + 101, frames(102), [], keep=True)])
-    assert kept() == [("yard", 101)], "looked at once, not at every step"
-    journal.commit([Entry("yard", EPOCH + 102, frames(103), [])])
-    journal.commit([Entry("yard", EPOCH + 162, frames(104), [], keep=True)])
-    assert kept() == [("yard", 101), ("yard", 102), ("yard", 162)], "and at the next alarm again"
+    journal.commit([Entry("yard", EPOCH + 101, frames(102), [an_alarm("b")], keep=True)])
+    assert kept() == [("yard", 101)], "looked at once, not at every alarm"
+    journal.commit([Entry("yard", EPOCH + 102, frames(103), [], keep=True), Entry("yard", EPOCH + 140, frames(104), [])])
+    journal.commit([Entry("yard", EPOCH + 161, frames(105), [an_alarm("c")], keep=True)])
+    assert kept() == [("yard", n) for n in (101, 102, 140, 161)], "and at an alarm that is another matter again"
+    journal.commit(
+        [Entry("yard", EPOCH + 60, frames(106), []), Entry("yard", EPOCH + 61, frames(107), [an_alarm("d")], keep=True)]
+    )
+    assert kept()[-3:] == [("yard", 161), ("yard", 60), ("yard", 61)], "and when the clock was set back"
+    journal.commit([Entry("dock", EPOCH + 163, [], [an_alarm("e", "dock")])])
+    assert {site for site, _ in kept()} == {"yard"}, "a replay makes alarms again, long after their minute"
 
 
 def test_a_commit_that_failed_keeps_the_minute_at_its_second_try(opened: Open) -> None:
     journal = opened()
     journal.commit([Entry("yard", EPOCH, frames(1), [])])
-    alarm = Entry("yard", EPOCH + 1, frames(2), [], keep=True)
+    alarm = Entry("yard", EPOCH + 1, frames(2), [an_alarm("a")], keep=True)
     with pytest.raises(OverflowError):
         journal.commit([alarm, Entry("yard", EPOCH + 1, [FrameReceived(a_frame(2, boot=2**64))], [])])
     journal.commit([alarm])

@@ -436,3 +436,10 @@ def test_a_journal_ahead_of_the_clock_has_no_lane(folder: Path) -> None:
 def _told(plan: object) -> Message:
     assert hasattr(plan, "site")
     return Message(f"{root(plan.site)}api/plan", encode(SignedPlan("kid", pack_plan(plan), b"sig")))  # type: ignore[arg-type]
+
+
+def test_a_flood_of_one_device_goes_the_ordinary_way_after_some_rounds(yard: Yard) -> None:
+    yard.breathe(3)
+    device, at = yard.devices[0], yard.next()
+    yard.tell([device.says(at) for _ in range(40)])
+    assert 0 < len(yard.given_back) < 40

@@ -101,7 +101,7 @@ def source(
 def plain_of(*frames: tuple[int, int, int, Sequence[float]]) -> Plain:
     """Columns of frames given as (source, sequence, ms behind the beginning, values)."""
     return Plain(
-        np.array([one[0] for one in frames], np.uint32),
+        np.array([one[0] for one in frames], np.int64),
         np.array([one[1] for one in frames], np.uint32),
         np.array([MS + one[2] for one in frames], np.int64),
         np.array([len(one[3]) for one in frames], np.uint8),
@@ -387,13 +387,16 @@ def test_no_columns_are_no_rows(store: EmbeddedStore) -> None:
     assert store.durable() == 4
 
 
-def test_a_frame_of_a_source_nobody_knows_stops_the_sink_loudly() -> None:
+def test_frames_of_a_source_nobody_knows_are_said_and_keep_up_nothing_else() -> None:
     tape, shelf = Tape(), Shelf()
-    tape.add_plain(plain_of((9, 1, 1000, (20.9,))))
+    tape.sources = {1: source(1, "gas-1")}
+    for seq, number in ((1, 1), (2, 9), (3, 1)):
+        tape.add_plain(plain_of((number, seq, 1000 * seq, (20.9,))))
     with capture_logs() as logs:
         drained = asyncio.run(a_sink(tape, shelf).drain(EPOCH, in_place))
-    assert drained.cursors == {}
-    assert "source 9" in logs[0]["reason"]
+    assert drained.cursors == {"store": 3}
+    assert sorted(seq for _, _, seq in shelf.rows) == [1, 3]
+    assert [(log["log_level"], log["source"], log["frames"]) for log in logs] == [("error", 9, 1)]
 
 
 # -- how much a look holds, and in what order

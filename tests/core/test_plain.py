@@ -15,8 +15,8 @@ def some(dice: np.random.Generator, count: int, *, even: bool, decimals: int | N
     width = np.full(count, dice.integers(0, 6), np.uint8) if even else dice.integers(0, 6, count).astype(np.uint8)
     values = dice.normal(0.0, 30.0, int(width.sum()))
     shown = values if decimals is None else np.round(values, decimals)
-    u32 = dice.integers(0, 2**32, (2, count)).astype(np.uint32)
-    return Plain(u32[0], u32[1], dice.integers(-(2**60), 2**60, count), width, shown)
+    source, seq = dice.integers(0, 2**40, count), dice.integers(0, 2**32, count).astype(np.uint32)
+    return Plain(source, seq, dice.integers(-(2**60), 2**60, count), width, shown)
 
 
 def same(found: Plain, expected: Plain) -> None:
@@ -45,14 +45,14 @@ def test_what_is_packed_comes_back_to_the_last_bit_alone_and_among_many() -> Non
 
 
 def test_a_minus_before_a_zero_is_kept() -> None:
-    plain = Plain(np.ones(1, np.uint32), np.ones(1, np.uint32), np.ones(1, np.int64), np.ones(1, np.uint8), np.array([-0.0]))
+    plain = Plain(np.ones(1, np.int64), np.ones(1, np.uint32), np.ones(1, np.int64), np.ones(1, np.uint8), np.array([-0.0]))
     assert np.signbit(unpacked(packed(plain)).values).all()
 
 
 def test_clean_air_takes_few_bytes() -> None:
     dice, count = np.random.default_rng(1), 1000
     air = np.round(np.array([20.9, 0.4, 0.3, 1.2, 620.0]) + dice.normal(0.0, 0.1, (count, 5)), 1)
-    numbers = np.arange(count, dtype=np.uint32)
+    numbers = np.arange(count, dtype=np.int64)
     plain = Plain(
         numbers,
         np.full(count, 40, np.uint32),
@@ -81,7 +81,7 @@ def test_bytes_that_hold_other_than_they_say_are_refused() -> None:
 def test_columns_as_frames() -> None:
     sources = {7: Source(7, "yard", "gas-1", 3, ("O2", "H2S")), 9: Source(9, "dock", "gas-2", 4, ("CO",))}
     plain = Plain(
-        np.array([7, 9, 7], np.uint32),
+        np.array([7, 9, 7], np.int64),
         np.array([1, 5, 2], np.uint32),
         np.array([1000, 1100, 2000]),
         np.array([2, 1, 2], np.uint8),

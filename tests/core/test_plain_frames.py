@@ -34,11 +34,10 @@ def is_quiet(bench: Bench) -> bool:
     return air.quiet(bench.engine.site, watch_of(bench))
 
 
-def calm(frame: Frame, others: tuple[float, ...] = (1.0, 2.0, 3.0)) -> PlainFrame:
-    """A frame as the lane has it: its numbers among those of others."""
-    numbers = [reading.value or 0.0 for reading in frame.readings.values()]
-    values = [*others, *numbers, *others]
-    return (frame.boot, frame.seq, frame.ts, frame.received_at, tuple(frame.readings), values, len(others))
+def calm(frame: Frame) -> PlainFrame:
+    """A frame as the lane has it."""
+    values = [reading.value or 0.0 for reading in frame.readings.values()]
+    return (frame.boot, frame.seq, frame.ts, frame.received_at, tuple(frame.readings), values)
 
 
 # -- quiet ------------------------------------------------------------------------------------------------------------

@@ -195,11 +195,10 @@ class World:
         pairs = [(engine.site.instruments[frame.device], frame) for engine, frame in some]
         loud = [not self.is_quiet(*one) or not good for one, good in zip(some, self.calm(pairs), strict=True)]
         rows, numbers = self.rows_of(pairs)
-        values, begin = [reading.value or 0.0 for _, frame in pairs for reading in frame.readings.values()], 0
         calm = self.gas.would_stay_calm(rows, numbers, self.now)
         for watch, frame in pairs:
-            air.take_plain(watch, self.now, (frame.boot, frame.seq, frame.ts, self.now, tuple(frame.readings), values, begin))
-            begin += len(frame.readings)
+            own = [reading.value or 0.0 for reading in frame.readings.values()]
+            air.take_plain(watch, self.now, (frame.boot, frame.seq, frame.ts, self.now, tuple(frame.readings), own))
         self.gas.note(rows[calm], numbers[calm], self.now)
         other, noticed = set[int](), set[int]()
         if not calm.all():
