@@ -25,7 +25,7 @@ from manway.plain import Source
 from manway.runtime.ports import Message
 from manway.site import InstrumentWatch
 
-# (choice) of one step; a round of a few frames costs more than the ordinary way, so a flood of one device goes that way.
+# (choice) that one device may end in a step; a round of a few frames costs more than the ordinary way, so its flood goes there.
 _MOST_ROUNDS = 16
 _MOST_WAYS = 8  # (choice) sets of channels that one boot of an instrument may name and use the lane
 _UNSEEN = -1  # the version of an engine that the lane has not seen an instrument under
@@ -104,7 +104,7 @@ class Lane:
     def take(self, messages: Sequence[Message], now: float) -> Taken:
         """Judge the plain frames of what arrived at `now`, Unix seconds; no deadline of any site may be due."""
         taken, one, rest = Taken([], [], Counter(), set()), Round(), list[int]()
-        find, decode = self._seats.get, _decode  # once here, not once a message
+        find, decode, ended = self._seats.get, _decode, Counter[Seat]()  # once here, not once a message
         self._turn = turn = began = self._turn + 1
         for place, message in enumerate(messages):
             seat = find(message.topic)
@@ -113,7 +113,8 @@ class Lane:
                 self._bar(message.topic)
                 continue
             if seat.turn == turn and seat.barred < began:  # its second: what it says next is judged behind what it said before
-                if turn - began >= _MOST_ROUNDS:
+                ended[seat] += 1
+                if ended[seat] > _MOST_ROUNDS:
                     rest.append(place)
                     seat.barred = turn
                     continue
