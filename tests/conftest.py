@@ -1,8 +1,13 @@
-"""One rule for the whole suite: with CI=true a skipped test is a failure, unless it is listed with its reason."""
+"""Two rules for the whole suite.
+
+With CI=true a skipped test is a failure, unless it is listed with its reason. And no test leaves a client of a broker running:
+its thread would go on connecting in the tests behind it, and fail one of them.
+"""
 
 import os
+import threading
 import tomllib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +22,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"skipped where CI=true: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def every_client_is_closed() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [one.name for one in threading.enumerate() if one not in before and one.name.startswith("paho-mqtt-client")]
+    assert not left, f"close these clients, or use them in a with statement: {left}"

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -77,6 +78,10 @@ class Ear:
         self.client.on_message = lambda _one, _user, m: self._heard.append((time.monotonic(), m.topic, bytes(m.payload)))
         self.client.loop_start()
         assert self._subscribed.wait(20), "the ear is subscribed"
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
 
     def catch_up(self) -> None:
         while self._heard:
@@ -177,31 +182,31 @@ def test_the_successor_of_a_killed_gateway_takes_over_its_queue(hosted: Hosted) 
     north, south = hosted.gateways.values()
     north.start()
     south.start()
-    ear, publisher = Ear(hosted.port), ManySites(hosted.port, list(SITE_OF), rate=RATE, over={})
-    for site in SITES:
-        ear.client.publish(f"{root(site)}api/plan", signed_plan(site, hosted.key), 1, retain=True)
-    wait_for(ear.knows_every_plan, "every site has its plan")
-    publisher.start()
+    traffic = ManySites(hosted.port, list(SITE_OF), rate=RATE, over={})
+    with closing(Ear(hosted.port)) as ear, closing(traffic) as publisher:
+        for site in SITES:
+            ear.client.publish(f"{root(site)}api/plan", signed_plan(site, hosted.key), 1, retain=True)
+        wait_for(ear.knows_every_plan, "every site has its plan")
+        publisher.start()
 
-    time.sleep(BEFORE_S)
-    north.kill()
-    killed_at = time.monotonic()
-    known = {device: len(publisher.acknowledged(device)) for device in SITE_OF}
-    time.sleep(DOWN_S)
-    queued = sum(len(publisher.acknowledged(d)) - known[d] for d, site in SITE_OF.items() if site in SHARES["gw-north"])
-    north.start()
-    wait_for(lambda: _beats_again(ear, killed_at), "the successor beats for every site of its shards")
-    time.sleep(AFTER_S)
-    publisher.finish()
-    sent = {device: len(rows) for device, rows in publisher.sent.items()}
-    assert {device: len(publisher.acknowledged(device)) for device in SITE_OF} == sent
-    assert queued > 100
+        time.sleep(BEFORE_S)
+        north.kill()
+        killed_at = time.monotonic()
+        known = {device: len(publisher.acknowledged(device)) for device in SITE_OF}
+        time.sleep(DOWN_S)
+        queued = sum(len(publisher.acknowledged(d)) - known[d] for d, site in SITE_OF.items() if site in SHARES["gw-north"])
+        north.start()
+        wait_for(lambda: _beats_again(ear, killed_at), "the successor beats for every site of its shards")
+        time.sleep(AFTER_S)
+        publisher.finish()
+        sent = {device: len(rows) for device, rows in publisher.sent.items()}
+        assert {device: len(publisher.acknowledged(device)) for device in SITE_OF} == sent
+        assert queued > 100
 
-    for name, own in SHARES.items():
-        devices = [device for device, site in SITE_OF.items() if site in own]
-        wait_for(partial(_has_all, hosted, name, devices, sent), f"{name} has every frame")
-        _judge_journal(hosted, name, devices, publisher, queued if name == "gw-north" else 0)
-    publisher.close()
+        for name, own in SHARES.items():
+            devices = [device for device, site in SITE_OF.items() if site in own]
+            wait_for(partial(_has_all, hosted, name, devices, sent), f"{name} has every frame")
+            _judge_journal(hosted, name, devices, publisher, queued if name == "gw-north" else 0)
     _judge_beats(ear, killed_at)
     _settle(hosted, sent)
     assert _stored(hosted) == {name: _wanted(name, sent) for name in SHARES}

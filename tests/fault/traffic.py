@@ -146,7 +146,7 @@ class Publisher:
             self._thread.join()
 
     def close(self) -> None:
-        self._stop.set()
+        self.pause()
         self._client.disconnect()
         self._client.loop_stop()
 
