@@ -11,7 +11,7 @@ from manway.alarm import Alarm
 from manway.codec_mqtt import AlarmNow, InstrumentNow, LockNow, ReadingNow, SiteState, SpaceNow
 from manway.countdown import countdown
 from manway.engine import Engine
-from manway.gas import UNKNOWN
+from manway.gas_columns import UNKNOWN
 from manway.ids import Status
 from manway.orders import overlay_of
 from manway.people import UNWELL

@@ -11,7 +11,8 @@ import numpy as np
 from gateway.host import SiteHost
 from manway import air
 from manway.codec_mqtt import U32, U32_MAX, DeviceState, physical
-from manway.gas import Flags, GasRows
+from manway.gas import GasRows
+from manway.gas_columns import Flags
 from manway.plain import Plain, Source
 from manway.site import InstrumentWatch
 

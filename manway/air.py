@@ -15,7 +15,9 @@ from msgspec.structs import replace
 from manway import people
 from manway.entities import Frame, Instrument, Reading
 from manway.events import DeviceRestarted, InstrumentFaulted, InstrumentRecovered, MessageRejected
-from manway.gas import CODES, FEW, GasRows
+from manway.gas import GasRows
+from manway.gas_columns import CODES
+from manway.gas_few import FEW
 from manway.ids import Status
 from manway.instrument import BACKING, InstrumentSignal, after_frame, move
 from manway.site import InstrumentWatch, PlainFrame, Site

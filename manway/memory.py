@@ -14,7 +14,7 @@ from manway.alarm import Alarm, Alarms
 from manway.entities import LockState, Plan
 from manway.errors import SnapshotUnusable
 from manway.exposure import Exposure
-from manway.gas import ROW_BYTES, over_range
+from manway.gas_columns import ROW_BYTES, over_range
 from manway.inputs import HealthReported
 from manway.site import AirEnrolment, InstrumentWatch, LockWatch, Relayed, Site, SpaceWatch
 

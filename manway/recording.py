@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manway.entities import Frame, Reading
-from manway.gas import CODES, Bytes, Floats, Indices
+from manway.gas_columns import CODES, Bytes, Floats, Indices
 from manway.ids import Status
 from manway.ledger import MOST_JUMP, DeviceLedger
 

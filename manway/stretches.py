@@ -10,20 +10,8 @@ counts as a change: it costs time and never an alarm. Tests hold this against ev
 import msgspec
 import numpy as np
 
-from manway.gas import (
-    CODES,
-    FULL,
-    LEL_NEEDS_O2,
-    SLOPE_LEAST,
-    SLOPE_POINTS,
-    SLOPE_WINDOW_S,
-    Bytes,
-    Flags,
-    Floats,
-    Indices,
-    edges,
-    floor,
-)
+from manway.gas_bounds import FULL, edges, floor
+from manway.gas_columns import CODES, LEL_NEEDS_O2, SLOPE_LEAST, SLOPE_POINTS, SLOPE_WINDOW_S, Bytes, Flags, Floats, Indices
 from manway.ids import Status
 from manway.limits import GasLimits, Level
 from manway.recording import Column, Recording

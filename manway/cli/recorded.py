@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from manway.entities import Frame
-from manway.gas import CODES, Bytes, Floats
+from manway.gas_columns import CODES, Bytes, Floats
 from manway.ids import Status
 from manway.measurements import check_frame
 from manway.recording import Column, Integers, Recording, recorded

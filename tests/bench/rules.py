@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from manway.engine import Engine
-from manway.gas import ROW_BYTES, GasRows
+from manway.gas import GasRows
+from manway.gas_columns import ROW_BYTES
 from manway.ids import Status
 from manway.inputs import FrameReceived, PlanReceived
 from manway.runtime import settings

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from manway.backtest import Comparison, Outbreak, Rules, compare, laxer, replay
 from manway.entities import Frame, Reading
-from manway.gas import SLOPE_POINTS, GasRows
+from manway.gas import GasRows
+from manway.gas_columns import SLOPE_POINTS
 from manway.ids import Priority, Status
 from manway.limits import changed
 from manway.recording import Recording, recorded

@@ -8,7 +8,9 @@ import pytest
 from manway.engine import Engine
 from manway.entities import Reading
 from manway.errors import ProfileInvalid
-from manway.gas import CODES, FEW, ROW_BYTES, Channel, GasRows
+from manway.gas import Channel, GasRows
+from manway.gas_columns import CODES, ROW_BYTES
+from manway.gas_few import FEW
 from manway.ids import Status
 from manway.inputs import FrameReceived, PlanReceived
 from manway.limits import Level

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from manway.gas import FEW, GasRows
+from manway.gas import GasRows
+from manway.gas_few import FEW
 from manway.runtime import settings as tables
 
 UNITS = {"LEL": "% LEL", "O2": "% vol", "H2S": "mg/m3", "CO": "ppm"}

@@ -8,7 +8,8 @@ from manway import air
 from manway.engine import Engine
 from manway.entities import Frame
 from manway.errors import SnapshotUnusable, TimeWentBackwards
-from manway.gas import GasRows, over_range
+from manway.gas import GasRows
+from manway.gas_columns import over_range
 from manway.ids import Status
 from manway.inputs import FrameReceived, PlanReceived
 from manway.instrument import InstrumentState

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from manway.backtest import Outbreak, Person, Rules, plan_of
 from manway.engine import Engine
 from manway.entities import Frame, Instrument, Reading
-from manway.gas import CODES
+from manway.gas_columns import CODES
 from manway.ids import Status
 from manway.inputs import AnyInput, FrameReceived, PlanReceived
 from manway.recording import Column, Recording

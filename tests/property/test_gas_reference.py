@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manway.gas import CODES, GasRows
+from manway.gas import GasRows
+from manway.gas_columns import CODES
 from manway.ids import Status
 from manway.runtime import settings as tables
 from tests.kit.gas_reference import ReferenceChannel

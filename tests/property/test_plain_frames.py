@@ -13,7 +13,8 @@ from manway import air
 from manway.engine import Engine
 from manway.entities import Frame
 from manway.events import Event
-from manway.gas import CODES, Floats, GasRows, Indices
+from manway.gas import GasRows
+from manway.gas_columns import CODES, Floats, Indices
 from manway.ids import Status
 from manway.inputs import AnyInput, FrameReceived, PlanReceived
 from manway.runtime import settings as tables
