@@ -2,11 +2,14 @@
 
 Theory. Every connection has a paho client of its own, so nothing of an older one can linger: no half packet, no packet id,
 no setting. What we publish at QoS 1 lives in our own outbox until its PUBACK, and the whole outbox is sent again, in order,
-after every connect; paho would repeat too, but interleave new publications with old ones. All of it belongs to one thread.
+after every connect; paho would repeat too, but interleave new publications with old ones. What is to be said is gathered, and
+goes out with the next `write`. All of it belongs to one thread.
 """
 
 import socket
+from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 
 import structlog
 from paho.mqtt import client as paho
@@ -43,6 +46,7 @@ class Session:
         self.welcome = False  # the broker has taken this connection
         self.at_once = False  # the next attempt needs no wait: it asks for something else
         self.received = 0  # messages so far
+        self.owed = 0  # acknowledgements of messages of this connection
         self._connection = 0  # number of the newest connection
         self._version5 = setup.protocol != "3.1.1"
         self._settled = setup.protocol != "auto"  # the broker has taken this version before
@@ -50,7 +54,9 @@ class Session:
         self._in_flight = _IN_FLIGHT
         self._outbox: dict[int, Publication] = {}  # by our own rising number
         self._published = self._finished = 0
-        self._sent: dict[int, int] = {}  # packet id -> number in the outbox, of this connection
+        self._sent: dict[int, int] = {}  # packet id -> number in the outbox, 0 of a birth; of this connection
+        self._unsent = deque[tuple[int, Publication]]()  # those at QoS 1 that this connection has not been given yet
+        self._passing: list[Publication] = []  # those at QoS 0: with the next write, or not at all
 
     def connect(self) -> BatchClient:
         """Open the next connection and say hello.
@@ -60,7 +66,10 @@ class Session:
         """
         self._connection += 1
         self.welcome = self.at_once = False
+        self.owed = 0
         self._sent.clear()
+        self._unsent.clear()
+        self._passing.clear()
         client = self.client = self._new_client()
         host, port = self.setup.host, self.setup.port
         if self._version5:
@@ -75,16 +84,15 @@ class Session:
 
     def _new_client(self) -> BatchClient:
         setup = self.setup
-        client = BatchClient(setup.client_id, self._on_batch, version5=self._version5)
+        client = BatchClient(setup.client_id, self._on_batch, self._on_puback, version5=self._version5)
         if not client.batching:
             self.log.warning("mqtt_plain_paho", reason="internals of this paho-mqtt differ: slower, otherwise the same")
-        client.max_inflight_messages_set(self._in_flight)
+        self._in_flight = _IN_FLIGHT
         client.on_socket_open = _no_delay
         client.on_socket_register_write = _later
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
-        client.on_publish = self._on_publish
         if setup.user:
             client.username_pw_set(setup.user, setup.password)
         if setup.tls is not None:
@@ -105,24 +113,32 @@ class Session:
     # ---- what others want said
 
     def publish(self, one: Publication) -> None:
-        """Send it now if we are connected; at QoS 1 after the next connect too, until its PUBACK."""
+        """Have the next `write` send it if we are connected; at QoS 1 after the next connect too, until its PUBACK."""
         if one.qos:
             self._published += 1
             self._outbox[self._published] = one
-        if self.live and self.client is not None:
-            if one.qos:
-                self._send(self.client, self._published)
-            else:
-                self.client.publish(one.topic, one.payload, 0, one.retain)
+            if self.live:
+                self._unsent.append((self._published, one))
+        elif self.live:
+            self._passing.append(one)
 
-    def _send(self, client: BatchClient, number: int) -> None:
-        one = self._outbox[number]
-        self._sent[client.publish(one.topic, one.payload, 1, one.retain).mid] = number
+    def write(self) -> None:
+        """Send what waits, of QoS 1 as much as may be under way at once."""
+        client, room = self.client, self._in_flight - len(self._sent)
+        numbered = [self._unsent.popleft() for _ in range(min(room, len(self._unsent)))]
+        if client is None or not (numbered or self._passing):
+            return
+        ids = client.say_many([*self._passing, *(one for _, one in numbered)], self._sent)
+        for mid, (number, _) in zip(ids[len(self._passing) :], numbered, strict=True):
+            self._sent[mid] = number
+        self._passing.clear()
 
     def acknowledge(self, connection: int, mids: Sequence[int]) -> None:
         """Acknowledge what came over this connection; if it is an older one, the broker repeats instead."""
         if connection == self._connection and self.client is not None:
-            self.client.ack_many(mids)
+            due = [mid for mid in mids if mid]
+            self.owed -= len(due)
+            self.client.ack_many(due)
 
     def tell(self) -> None:
         """Tell the bus how many publications have found their PUBACK since it was told last."""
@@ -134,6 +150,7 @@ class Session:
 
     def _on_batch(self, messages: list[Message], mids: list[int]) -> None:
         self.received += len(messages)
+        self.owed += len(mids) - mids.count(0)
         self._listener.on_received(self._connection, messages, mids)
 
     def _on_connect(
@@ -144,11 +161,7 @@ class Session:
             self._on_refusal(reason)
             return
         self.welcome = self._settled = True
-        takes = getattr(properties, "ReceiveMaximum", self._in_flight)
-        if takes < self._in_flight:
-            self._in_flight, self.at_once = takes, True  # paho can be told before a connect only
-            client.disconnect()
-            return
+        self._in_flight = min(_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _IN_FLIGHT))
         self.log.info("mqtt_connected", session_present=flags.session_present, version=5 if self._version5 else "3.1.1")
         wanted = self.setup.subscriptions
         if wanted:
@@ -172,21 +185,18 @@ class Session:
 
     def _begin(self) -> None:
         """Speak on a connection that can hear: birth first, then everything that has no PUBACK yet."""
-        client = self.client
-        if client is not None:
-            for one in self.setup.birth:
-                client.publish(one.topic, one.payload, 1, one.retained)
-            for number in self._outbox:
-                self._send(client, number)
-            self.live = True
+        births = (Publication(one.topic, one.payload, one.retained) for one in self.setup.birth)
+        self._unsent.extend(chain(((0, one) for one in births), self._outbox.items()))
+        self.live = True
+        self.write()
 
-    def _on_publish(self, _c: object, _user: object, mid: int, reason: ReasonCode, _properties: object) -> None:
+    def _on_puback(self, mid: int, refused: str) -> None:
         number = self._sent.pop(mid, 0)
         if number:
             one = self._outbox.pop(number)
             self._finished += 1
-            if reason.is_failure:  # version 5 alone says so; 3.1.1 acknowledges what it refuses
-                self.log.error("mqtt_publication_refused", topic=one.topic, reason=str(reason))
+            if refused:  # version 5 alone says so; 3.1.1 acknowledges what it refuses
+                self.log.error("mqtt_publication_refused", topic=one.topic, reason=refused)
 
     def _on_disconnect(self, _c: object, _user: object, _flags: object, reason: ReasonCode, *_more: object) -> None:
         self.live = False

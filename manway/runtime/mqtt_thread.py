@@ -3,7 +3,8 @@
 Theory. Nobody but this thread touches the session and its paho client; others hand it work by `give`, and it tells them by
 the calls of `Listener`. Whatever is thrown in here ends the connection and is logged; the next connection begins with what
 the broker still owes us. Reading waits where it pays: for a window when messages come fast, for the consumer when it lags.
-What others give is carried out at every turn, before the read; who can wait for the next turn of a window wakes nobody.
+What others give is carried out at every turn, before the read; who can wait for the next turn wakes nobody while one is near:
+in a window, and where the acknowledgements of what was just read are awaited.
 """
 
 import contextlib
@@ -30,6 +31,9 @@ _RETRY_S, _JITTER = (1.0, 5.0), 0.25
 _RECENT_S = 0.05
 _WINDOWS: tuple[tuple[int, float], ...] = ((100, 0.005), (10, 0.002))
 _POLLED_S = 0.0005  # poll() counts whole milliseconds: half of one is no reason to sleep again
+# For so long after a read the thread sleeps lightly: by then what came is committed, and its acknowledgements go out together,
+# mostly with the next read (choice: twice what a commit waits for company; brokers wait 2 s).
+_ANSWERED_S = 0.02
 # How often a thread that leaves the socket unread looks whether it may go on (choice).
 _PAUSE_S = 0.02
 _TURN_S = 1.0  # the longest sleep: keepalive is looked at this often
@@ -45,10 +49,11 @@ class NetworkThread:
         self._orders: deque[Callable[[], object]] = deque()
         self._acknowledged: deque[tuple[int, list[int]]] = deque()  # connections and packet ids, not yet said
         self._woken = True  # nobody to wake before the start
-        self._soon = False  # the thread sleeps for a window at most
+        self._soon = False  # the thread sleeps for a window at most, or until acknowledgements are due
         self._closing = False
         self._reachable = True
         self._read_at = 0.0  # when the socket is read next
+        self._answered_at = 0.0  # when acknowledgements are due
         self._recent, self._counted, self._counted_at = 0.0, 0, 0.0  # messages lately, at all, and when they were counted
         self._calm_until = 0.0
 
@@ -131,12 +136,15 @@ class NetworkThread:
         while client.socket() is not None:
             now = time.monotonic()
             paused = self._listener.full()
-            waits = self._soon = self._read_at > now + _POLLED_S and not paused
+            waits = self._read_at > now + _POLLED_S and not paused
+            awaits = self.session.owed > 0 and self._answered_at > now + _POLLED_S and not paused
+            self._soon = waits or awaits
             wanted = (0 if paused or waits else select.POLLIN) | (select.POLLOUT if client.want_write() else 0)
             if wanted != asked:
                 poller.register(link, wanted)
                 asked = wanted
-            ready = dict(poller.poll(self._patience_ms(now, paused=paused, waits=waits, unread=client.unread)))
+            until = self._read_at if waits else self._answered_at if awaits else None
+            ready = dict(poller.poll(self._patience_ms(now, until, paused=paused, unread=client.unread and not waits)))
             if self._wake_in.fileno() in ready:
                 self._hear()
             self._obey()
@@ -148,6 +156,7 @@ class NetworkThread:
             if ready.get(link, 0) & ~select.POLLOUT or over or (client.unread and not paused and not waits):
                 client.loop_read()
                 self.session.tell()
+                self.session.write()  # what waited for a PUBACK
                 self._set_window(client, now)
             if client.want_write():
                 client.loop_write()
@@ -155,10 +164,10 @@ class NetworkThread:
                 looked_at = now
                 self._keep_alive(client, now, paused=paused)
 
-    def _patience_ms(self, now: float, *, paused: bool, waits: bool, unread: bool) -> int:
-        """Return how long to sleep; what was given since the last look is not slept over but in a window."""
-        if waits:
-            return round((self._read_at - now) * 1000)
+    def _patience_ms(self, now: float, until: float | None, *, paused: bool, unread: bool) -> int:
+        """Return how long to sleep; what was given since the last look is slept over `until` then at most."""
+        if until is not None and not unread:
+            return round((until - now) * 1000)
         if self._orders or self._acknowledged or (unread and not paused):
             return 0
         return int((_PAUSE_S if paused else _TURN_S) * 1000)
@@ -166,6 +175,8 @@ class NetworkThread:
     def _set_window(self, client: BatchClient, now: float) -> None:
         """Read at once while messages are few; wait for more where many came lately, the longest ago counted least."""
         received = self.session.received
+        if received > self._counted:
+            self._answered_at = now + _ANSWERED_S
         self._recent = self._recent * math.exp((self._counted_at - now) / _RECENT_S) + received - self._counted
         self._counted, self._counted_at = received, now
         window_s = next((window_s for least, window_s in _WINDOWS if self._recent > least), 0.0)
@@ -203,6 +214,7 @@ class NetworkThread:
             while self._acknowledged and self._acknowledged[0][0] == connection:
                 mids += self._acknowledged.popleft()[1]
             self.session.acknowledge(connection, mids)
+        self.session.write()
 
 
 def _number(client: BatchClient) -> int:

@@ -12,6 +12,7 @@ from paho.mqtt import client as paho
 from manway.runtime import mqtt_batches, mqtt_packets
 from manway.runtime.mqtt_batches import INTERNALS, BatchClient
 from manway.runtime.mqtt_packets import MAX_PACKET, POISON, Cut, PacketStream
+from manway.runtime.mqtt_setup import Publication
 from manway.runtime.ports import Message
 
 
@@ -46,6 +47,8 @@ def feed(stream: PacketStream, data: bytes, cuts: list[int]) -> Cut:
 MESSAGES = st.builds(Message, st.text(max_size=40), st.binary(max_size=300), st.booleans())
 SENT = st.lists(st.tuples(MESSAGES, st.integers(0, 65_535)), max_size=12)
 OTHERS = st.lists(st.tuples(st.sampled_from([0x20, 0x40, 0x90, 0xD0]), st.binary(max_size=200)), max_size=4)
+TOPICS = st.text("abc/", min_size=1, max_size=300)
+PUBLICATIONS = st.lists(st.builds(Publication, TOPICS, st.binary(max_size=20_000), st.booleans(), st.sampled_from([0, 1])))
 CUTS = st.lists(st.integers(0, 5_000), max_size=20)
 
 
@@ -114,7 +117,7 @@ def test_topics_are_remembered_as_one_text_and_not_without_end(monkeypatch: pyte
 
 
 def client() -> BatchClient:
-    return BatchClient("a", lambda *_: None)
+    return BatchClient("a", lambda *_: None, lambda *_: None)
 
 
 def test_this_paho_has_what_the_reader_rests_on() -> None:
@@ -125,11 +128,33 @@ def test_this_paho_has_what_the_reader_rests_on() -> None:
 def test_a_batch_is_acknowledged_in_order_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     one, written = client(), list[bytes]()
     monkeypatch.setattr(one, "_packet_queue", lambda _kind, packet, *_: written.append(packet))
-    mids = random.Random(1).sample(range(65_536), 1_000)  # noqa: S311  any order will do
-    one.ack_many([0, *mids, 0])
-    assert written == [b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids if mid)]
-    one.ack_many([0, 0])
+    mids = random.Random(1).sample(range(1, 65_536), 1_000)  # noqa: S311  any order will do
+    one.ack_many(mids)
+    assert written == [b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids)]
+    one.ack_many([])
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("version5", [False, True])
+@given(PUBLICATIONS)
+def test_what_is_said_is_cut_again_into_what_it_was(version5: object, said: list[Publication]) -> None:
+    one, written = BatchClient("a", lambda *_: None, lambda *_: None, version5=bool(version5)), list[bytes]()
+    one._packet_queue = lambda _kind, packet, *_: written.append(packet)  # type: ignore[method-assign,assign,return-value]
+    ids = one.say_many(said, {1, 2, 5})
+    found = PacketStream(version5=bool(version5)).feed(b"".join(written))
+    assert found == Cut([Message(p.topic, p.payload, p.retain) for p in said], ids)
+    assert len(written) == bool(said)
+    assert [mid for mid in ids if mid] == [3, 4, *range(6, 70_000)][: sum(p.qos for p in said)]
+    assert [mid > 0 for mid in ids] == [p.qos > 0 for p in said]
+
+
+def test_a_packet_id_under_way_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, said = client(), [Publication("q", b"")]
+    monkeypatch.setattr(one, "_packet_queue", lambda *_: None)
+    taken = {one.say_many(said, ())[0]}
+    rest = [one.say_many(said, taken)[0] for _ in range(65_534)]
+    assert {*rest} == {*range(2, 65_536)}
+    assert one.say_many(said, taken) == [2]  # 1 has no PUBACK yet
 
 
 def test_without_a_connection_there_is_nothing_to_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The real MQTT client: rights on NATS, failures inside and outside its thread, a server that behaves badly."""
 
 import asyncio
+import gc
 import importlib.metadata
 import json
 import socket
@@ -247,6 +248,7 @@ class BadServer:
         self.acknowledges_from = 1  # number of the connection
         self.connections: list[list[bytes]] = []  # payloads of each
         self.acknowledged: list[int] = []
+        self.unacknowledged: list[bytes] = []  # packet ids of publications
         self.links: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -264,6 +266,8 @@ class BadServer:
                     payloads.append(body[topic_end + 2 :])
                     if len(self.connections) > self.acknowledges_from:
                         writer.write(b"\x40\2" + body[topic_end : topic_end + 2])
+                    else:
+                        self.unacknowledged.append(body[topic_end : topic_end + 2])
                 elif head >> 4 == 4:
                     self.acknowledged.append(int.from_bytes(body, "big"))
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -316,10 +320,14 @@ async def test_no_more_is_under_way_than_a_version_five_broker_takes() -> None:
     async with badly_served(server, "5") as (_, bus):
         for n in range(30):
             await bus.publish("q", b"%d" % n)
-        await until(lambda: len(server.connections[-1]) == 10)
-        await asyncio.sleep(0.05)
-        assert len(server.connections) == 2  # the first was for learning the limit
-        assert len(server.connections[1]) == 10
+        await until(lambda: len(server.connections[0]) == 10)
+        await bus.publish("q", b"now", qos=0)
+        await until(lambda: len(server.connections[0]) == 11)
+        assert server.connections[0][:10] == [b"\0%d" % n for n in range(10)]  # no properties
+        server.links[0].write(b"".join(b"\x40\2" + mid for mid in server.unacknowledged[:3]))
+        await until(lambda: len(server.connections[0]) == 14)
+        assert server.connections[0][11:] == [b"\x0010", b"\x0011", b"\x0012"]
+        assert len(server.connections) == 1
 
 
 @pytest.mark.parametrize(("topic", "payload"), [(b"\xff", b"?"), (b"large", bytes(70_000))])
@@ -369,8 +377,8 @@ async def test_a_consumer_that_lags_leaves_the_socket_unread(
 
 async def test_a_lagging_consumer_keeps_its_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt, "MAX_UNREAD", 10)
-    monkeypatch.setattr(mqtt_session, "KEEPALIVE_S", 1)  # this broker cuts a silent client after 1.5 s
-    monkeypatch.setattr(mqtt_thread, "KEEPALIVE_S", 1)
+    monkeypatch.setattr(mqtt_session, "KEEPALIVE_S", 2)  # this broker cuts a silent client after 3 s
+    monkeypatch.setattr(mqtt_thread, "KEEPALIVE_S", 2)
     monkeypatch.setattr(mqtt_thread, "_TURN_S", 0.2)
     broker = mosquitto(tmp_path)
     await asyncio.to_thread(broker.start)
@@ -379,7 +387,7 @@ async def test_a_lagging_consumer_keeps_its_connection(tmp_path: Path, monkeypat
             await connected(slow, writer)
             for n in range(100):
                 await writer.publish("q", b"%d" % n)
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(4.0)
             async with Inbox(slow) as inbox:
                 await inbox.has(100)
                 await asyncio.sleep(0.2)
@@ -397,25 +405,29 @@ async def test_few_messages_are_read_at_once_and_many_wait_for_a_window(
     batches, clock = bus.batches(), asyncio.get_running_loop().time
 
     async def arrival(payload: bytes) -> float:
+        began = clock()
         server.publish(b"q", payload)
-        began, batch = clock(), await anext(batches)
-        assert batch.messages[-1].payload == payload
+        assert (await anext(batches)).messages[-1].payload == payload
         return clock() - began
 
-    assert await arrival(b"first") < 0.45
-    assert await arrival(b"second") < 0.45
+    async def soonest(payload: bytes) -> float:
+        return min([await arrival(payload) for _ in range(3)])  # a window holds up all, a busy machine now and then one
+
+    assert await soonest(b"first") < 0.45
+    began = clock()
     server.publish(b"q", b"many", times=11)
     assert len((await anext(batches)).messages) == 11
-    assert await arrival(b"after many") > 0.45
+    await arrival(b"after many")
+    assert clock() - began > 0.55
     await asyncio.sleep(0.65)
-    assert await arrival(b"quiet again") < 0.45
+    assert await soonest(b"quiet again") < 0.45
     await batches.aclose()  # type: ignore[attr-defined]  # an async generator
 
 
 async def test_in_a_window_an_acknowledgement_waits_for_its_end_and_a_publication_does_not(
     bad: tuple[BadServer, MqttBus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_thread, "_WINDOWS", ((3, 0.6),))
+    monkeypatch.setattr(mqtt_thread, "_WINDOWS", ((3, 3.0),))
     server, bus = bad
     batches, clock = bus.batches(), asyncio.get_running_loop().time
     for mid in (1, 2, 3, 4):
@@ -428,7 +440,7 @@ async def test_in_a_window_an_acknowledgement_waits_for_its_end_and_a_publicatio
         await batch.ack()
     await bus.publish("alarm", b"now")
     await until(lambda: bool(server.connections[0]))
-    assert clock() - began < 0.45
+    assert clock() - began < 2.5
     await until(lambda: server.acknowledged == [1, 2, 3, 4])
     server.publish(b"q", b"later", mid=5)
     await (await anext(batches)).ack()  # the window is over, and another does not begin
@@ -436,16 +448,17 @@ async def test_in_a_window_an_acknowledgement_waits_for_its_end_and_a_publicatio
     await batches.aclose()  # type: ignore[attr-defined]  # an async generator
 
 
-async def test_what_is_given_while_the_thread_sleeps_wakes_it(bad: tuple[BadServer, MqttBus]) -> None:
+async def test_what_is_given_while_the_thread_sleeps_wakes_it(
+    bad: tuple[BadServer, MqttBus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt_thread, "_TURN_S", 60.0)  # longer than anybody here waits
     server, bus = bad
     server.publish(b"q", b"one", mid=1)
     batch = await anext(aiter(bus.batches()))
     await asyncio.sleep(0.1)
-    began = asyncio.get_running_loop().time()
     await batch.ack()
     await bus.publish("beat", b"", qos=0)
-    await until(lambda: server.acknowledged == [1])
-    assert asyncio.get_running_loop().time() - began < 0.5  # and not with the next look at the keepalive
+    await until(lambda: server.acknowledged == [1])  # and not with the next look at the keepalive
 
 
 async def test_a_batch_ends_where_the_next_would_be_too_large(
@@ -548,6 +561,7 @@ async def test_a_broker_of_another_authority_is_not_spoken_to(secured: tuple[Bro
         async with MqttBus(secured[0].url, "gw", tls=Tls(stranger, secured[1].cert, secured[1].key)) as bus:
             await until(lambda: bool(logs))
             assert not bus.connected
+    gc.collect()  # here, and not in a test that hears of that socket and knows nothing of it
     assert "CERTIFICATE_VERIFY_FAILED" in str(next(line["reason"] for line in logs if line["event"] == "mqtt_unreachable"))
 
 
@@ -632,4 +646,5 @@ async def test_ten_minutes_of_outage_stop_nothing(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("qos", [0, 1])
 def test_a_message_costs_at_most_a_quarter_of_what_paho_takes(qos: int) -> None:
-    assert bench.bus_us(qos, 30_000) <= bench.paho_us(qos, 5_000) / 4  # the goal is a tenth, which the bench shows
+    ours = min(bench.bus_us(qos, 30_000) for _ in range(3))  # what else the machine does only adds
+    assert ours <= min(bench.paho_us(qos, 5_000) for _ in range(3)) / 4  # the goal is a tenth, which the bench shows
