@@ -1,7 +1,8 @@
-"""Two rules for the whole suite.
+"""Three rules for the whole suite.
 
 With CI=true a skipped test is a failure, unless it is listed with its reason. And no test leaves a client of a broker running:
-its thread would go on connecting in the tests behind it, and fail one of them.
+its thread would go on connecting in the tests behind it, and fail one of them. And no example of Hypothesis is judged by how
+long it takes: what is slow says something of the machine.
 """
 
 import os
@@ -11,8 +12,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ALLOWED = tomllib.loads((Path(__file__).parent / "allowed_skips.toml").read_text("utf-8"))["marker"]
+
+if settings.get_current_profile_name() == "default":  # where CI=true Hypothesis takes one of its own, as patient
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -76,7 +76,7 @@ async def test_an_encrypted_value_of_a_lock_without_a_bond_is_refused_in_its_tim
         began = NOW()
         with pytest.raises(RadioFailed) as failed:
             await link.read(gatt.ENROL)
-        assert NOW() - began < CALL_S + 1.0
+        assert NOW() - began < 2 * CALL_S
         measured.say(f"encrypted value without a bond: {failed.value}, after {NOW() - began:.1f} s")
         await link.disconnect()
         assert not await _bonded(lock)

@@ -89,7 +89,7 @@ async def test_a_device_out_of_range_is_found_when_it_comes_back(lane: Lane, mea
         await rig.hears(here, within_s=FIRST_S)
         await gone.peripheral.vanish(supervision_s=1.0)
         assert await _lost(rig, gone, 5.0)
-        await rig.hears(here, within_s=3.0)  # the other one is served all the while
+        await rig.hears(here, within_s=FIRST_S)  # the other one is served all the while
         gone.peripheral.appear()
         took = await rig.hears(gone, within_s=2 * BACK_S)
         measured.say(f"device back in range: readings again after {took:.1f} s")

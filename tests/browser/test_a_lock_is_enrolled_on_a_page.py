@@ -41,7 +41,7 @@ class Served:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
-        for _ in range(200):
+        for _ in range(400):
             if self._server.started:
                 break
             time.sleep(0.05)

@@ -68,7 +68,7 @@ def test_the_wall_shows_the_alarms_of_the_story_and_an_acknowledgement_comes_bac
 
     row.locator("button[data-post$='/acknowledge']").click()
 
-    expect(row).to_contain_text("Acknowledged", timeout=15_000)
+    expect(row).to_contain_text("Acknowledged")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert complaints_of(page) == []
 
@@ -104,12 +104,12 @@ def test_a_visitor_plays_the_whole_path(browser: Browser, demo: RunningDemo) -> 
     unlock(attendant, "ENTRY")
     expect(worker.get_by_text(re.compile("You may enter")).first).to_be_visible(timeout=20_000)
     button(attendant, "/entries").click()
-    expect(attendant.locator(".leave b:visible")).to_have_text(re.compile(r"^\d\d:\d\d$"), timeout=20_000)
+    expect(attendant.locator(".leave b:visible")).to_have_text(re.compile(r"^\d\d:\d\d$"))
     answered = attendant.locator(".people li.in button[data-post$='/check-ins']")
     answered.click()
-    expect(answered.locator("+ .said")).to_have_attribute("data-state", "done", timeout=20_000)
+    expect(answered.locator("+ .said")).to_have_attribute("data-state", "done")
     button(attendant, "/exits").click()
-    expect(attendant.locator(".leave")).to_contain_text("nobody inside", timeout=20_000)
+    expect(attendant.locator(".leave")).to_contain_text("nobody inside")
     button(attendant, "/finish").click()
     lock_up(attendant)
     hand_back(attendant)
@@ -128,7 +128,7 @@ def test_a_page_whose_api_has_stopped_says_that_its_data_is_out_of_date(browser:
 
     os.kill(demo.children()["api"], signal.SIGSTOP)
     try:
-        expect(old).to_contain_text("数据已过期", timeout=10_000)
+        expect(old).to_contain_text("数据已过期")
     finally:
         os.kill(demo.children()["api"], signal.SIGCONT)
 
@@ -157,7 +157,7 @@ def confirm(page: Page) -> None:
         if left == 0:
             return
         yes.first.click()
-        expect(yes).to_have_count(left - 1, timeout=15_000)
+        expect(yes).to_have_count(left - 1)
     expect(yes).to_have_count(0)
 
 

@@ -65,7 +65,7 @@ def test_without_a_certificate_of_the_authority_nobody_gets_a_word_out(site: Sit
 
 def _answer(port: int, packet: bytes, context: ssl.SSLContext | None) -> bytes:
     with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-        link = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=2.0))
+        link = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20.0))
         if context is not None:
             link = stack.enter_context(context.wrap_socket(link, server_hostname="localhost"))
         link.sendall(packet)
@@ -85,7 +85,7 @@ def test_it_listens_on_the_encrypted_port_and_nowhere_else_but_on_loopback(site:
     assert len(listening) - len(others) == 1
     assert [address for address, _ in others] == ([] if site.make == "mosquitto" else ["0100007F"])
     for _, port in others:  # NATS' own protocol: a row without a password is nobody's there
-        with socket.create_connection(("127.0.0.1", port), timeout=2.0) as link:
+        with socket.create_connection(("127.0.0.1", port), timeout=20.0) as link:
             link.sendall(b'CONNECT {"user":"CN=gw-1","pass":""}\r\nPING\r\n')
             said = b"".join(iter(lambda: link.recv(4096), b""))
         assert said.startswith(b"INFO")
@@ -143,7 +143,7 @@ def test_everybody_hears_what_the_topic_table_gives_and_from_those_it_names(site
         for name, peer in peers.items():
             sent = [peer.client.publish(topic, name.encode(), 1) for _, _, topic, _ in rows]
             for one in sent:
-                one.wait_for_publish(10.0)
+                one.wait_for_publish(20.0)
         wanted: dict[str, set[tuple[str, bytes]]] = {name: set() for name in peers}
         for row, where, topic, device in rows:
             writers = [name for name in peers if may(name, row.writer, where, device)]
@@ -376,7 +376,7 @@ def test_renewed_certificates_count_after_a_sighup_the_brokers_own_included(own_
 
 def _serial(site: Site) -> str:
     with (
-        socket.create_connection(("127.0.0.1", site.port), timeout=2.0) as plain,
+        socket.create_connection(("127.0.0.1", site.port), timeout=20.0) as plain,
         site.tls("probe").wrap_socket(plain, server_hostname="localhost") as link,
     ):
         shown = link.getpeercert()

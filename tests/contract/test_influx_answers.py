@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -47,7 +48,7 @@ class Canned(BaseHTTPRequestHandler):
         if status == 204:
             self.stored.extend(lines)
         if status == 0:
-            self.release.wait(10)
+            self.release.wait(60)  # longer than any test here
             return
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(said))}.items():
@@ -90,7 +91,7 @@ def canned() -> Iterator[tuple[type[Canned], InfluxStore]]:
         Fresh.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        opened = InfluxStore(f"http://127.0.0.1:{server.server_port}", token="", org="o", bucket="b", timeout_s=0.5)
+        opened = InfluxStore(f"http://127.0.0.1:{server.server_port}", token="", org="o", bucket="b", timeout_s=20.0)
         yield Fresh, opened
         Fresh.release.set()
         opened.close()
@@ -170,9 +171,11 @@ def test_any_other_answer_or_none_means_write_again_later(
     headers: dict[str, str],
     wait_s: float | None,
 ) -> None:
-    server, store = canned
+    server, _ = canned
     server.rules.append(lambda _lines: (status, headers, b'{"message":"not now"}'))
-    with pytest.raises(StoreUnavailable) as refused:
+    patience = 20.0 if status else 0.5  # what no machine is too busy for, where an answer comes
+    store = InfluxStore(f"http://127.0.0.1:{server.port}", token="", org="o", bucket="b", timeout_s=patience)
+    with closing(store), pytest.raises(StoreUnavailable) as refused:
         store.write(rows_of(10))
     assert refused.value.retry_after_s == wait_s
     assert ("not now" in refused.value.reason) == (status != 0)
@@ -214,7 +217,7 @@ def test_a_write_that_is_refused_moves_no_mark(canned: tuple[type[Canned], Influ
 def test_closing_ends_a_write_that_nobody_answers_at_once(canned: tuple[type[Canned], InfluxStore]) -> None:
     server, _ = canned
     server.rules.append(lambda _lines: (0, {}, b""))
-    store = InfluxStore(f"http://127.0.0.1:{server.port}", token="", org="o", bucket="b", timeout_s=10.0)
+    store = InfluxStore(f"http://127.0.0.1:{server.port}", token="", org="o", bucket="b", timeout_s=60.0)
     refused: list[StoreUnavailable] = []
 
     def write() -> None:
@@ -227,10 +230,9 @@ def test_closing_ends_a_write_that_nobody_answers_at_once(canned: tuple[type[Can
     thread.start()
     while not server.requests:
         time.sleep(0.005)
-    began = time.monotonic()
     store.close()
-    thread.join(5)
-    assert time.monotonic() - began < 1
+    thread.join(20)
+    assert not thread.is_alive(), "the server says nothing for longer"
     assert [error.reason for error in refused] == ["closed"]
 
 
@@ -248,9 +250,7 @@ threading.Event().wait(0.3)
 store.close()
 writer.join()
 """
-    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
-    assert time.monotonic() - began < 5
     assert "closed" in done.stderr
 
 
@@ -301,7 +301,7 @@ def test_a_policy_that_is_named_must_be_mapped_itself(canned: tuple[type[Canned]
     server, _ = canned
     server.version = "2.9.1"
     server.pages += pages(dbrps=mappings('{"database":"b","retention_policy":"year","default":false}'))
-    store = InfluxStore(f"http://127.0.0.1:{server.port}", token="", org="o", bucket="b/year", timeout_s=0.5)
+    store = InfluxStore(f"http://127.0.0.1:{server.port}", token="", org="o", bucket="b/year", timeout_s=20.0)
     store.check_mapping()
     assert server.posted == []
     store.close()

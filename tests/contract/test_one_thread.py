@@ -7,6 +7,7 @@ import time
 import pytest
 
 from manway.runtime.tasks import OneThread
+from tests.kit.brokers import until
 
 
 async def test_work_is_done_in_the_order_asked_on_one_thread_that_is_not_ours() -> None:
@@ -39,11 +40,11 @@ async def test_work_whose_caller_was_cancelled_before_is_not_begun_and_what_runs
 
     def slow() -> None:
         begun.append("slow")
-        may_end.wait(5)
+        may_end.wait(20)
         begun.append("slow ended")
 
     running, waiting = asyncio.create_task(thread(slow)), asyncio.create_task(thread(lambda: begun.append("never")))
-    await asyncio.sleep(0.05)
+    await until(lambda: begun == ["slow"])
     running.cancel()
     waiting.cancel()
     await asyncio.wait([running, waiting])
@@ -54,17 +55,19 @@ async def test_work_whose_caller_was_cancelled_before_is_not_begun_and_what_runs
 
 
 async def test_a_close_waits_for_the_running_piece_and_cancels_the_rest() -> None:
-    thread, begun = OneThread("one"), list[str]()
+    thread, begun, under_way = OneThread("one"), list[str](), threading.Event()
 
     def slow() -> None:
-        time.sleep(0.1)
+        under_way.set()
+        while not thread._closed:  # it ends behind the order to close, however busy the machine is
+            time.sleep(0.001)
         begun.append("slow ended")
 
     running, waiting = asyncio.create_task(thread(slow)), asyncio.create_task(thread(lambda: begun.append("never")))
-    await asyncio.sleep(0.02)
+    await until(under_way.is_set)
     thread.close()
     assert begun == ["slow ended"]
-    await asyncio.wait([running, waiting], timeout=1)
+    await asyncio.wait([running, waiting], timeout=20)
     assert (running.cancelled(), waiting.cancelled()) == (False, True)
     with pytest.raises(RuntimeError, match="was closed"):
         await thread(lambda: None)
@@ -72,11 +75,15 @@ async def test_a_close_waits_for_the_running_piece_and_cancels_the_rest() -> Non
 
 
 def test_a_thread_whose_loop_has_gone_goes_on_for_the_next() -> None:
-    thread, may_end = OneThread("one"), threading.Event()
+    thread, under_way, may_end = OneThread("one"), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        under_way.set()
+        may_end.wait(20)
 
     async def leaves() -> None:
-        task = asyncio.create_task(thread(lambda: may_end.wait(5)))
-        await asyncio.sleep(0.02)
+        task = asyncio.create_task(thread(slow))
+        await until(under_way.is_set)
         task.cancel()
 
     asyncio.run(leaves())

@@ -117,6 +117,7 @@ def ask(bench: Bench, route: str, person: str, objects: dict[str, str], *, known
     return bench.get(person, path + QUERY.get(last, "")).status_code
 
 
+@pytest.mark.timeout(240)  # half a minute and more on a busy machine
 def test_every_cell_of_the_matrix_answers_as_the_table_says(tmp_path: Path) -> None:
     wrong, seen = [], Counter[int]()
     with a_staffed_api(tmp_path) as (bench, objects):

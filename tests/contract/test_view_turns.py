@@ -54,6 +54,7 @@ def put(bench: Bench, permit: Permit) -> Permit:
     return permit
 
 
+@pytest.mark.timeout(240)  # half a minute and more on a busy machine
 def test_a_button_is_shown_to_exactly_those_whom_its_route_lets(bench: Bench) -> None:
     """Every account x state x turn: what is shown and open is carried out, what is not shown is refused."""
     wrong, done = [], 0

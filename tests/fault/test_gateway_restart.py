@@ -518,7 +518,7 @@ async def test_the_process_serves_its_site_and_leaves_in_order_when_asked(tmp_pa
             await api.publish(f"{root(SITE_ID)}api/plan", signed_plan(a_plan(permits=[])), retain=True)
             await until(lambda: {m.topic.rsplit("/", 1)[1] for m in inbox.messages} >= {"event", "heartbeat", "state"})
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.wait_for(process, 5)
+            await asyncio.wait_for(process, 20)
     finally:
         broker.stop()
 

@@ -31,14 +31,14 @@ SITE, SPACE, LOCK = "yard-north", "n04", "lock-n04"  # quiet: nobody works there
 def test_the_api_is_dead_and_the_panel_opens_the_lock(tmp_path: Path) -> None:
     with running_demo(tmp_path / "data") as demo:
         panel = _Panel(demo)
-        panel.wait_for("/", "The approval service answers", 15)
-        panel.wait_for("/", LOCK, 15)  # the plan is there
+        panel.wait_for("/", "The approval service answers", 30)
+        panel.wait_for("/", LOCK, 30)  # the plan is there
         os.kill(demo.children()["api"], signal.SIGSTOP)  # the demo would start a dead one again at once
-        panel.wait_for("/", "No connection to the approval service", 15)
+        panel.wait_for("/", "No connection to the approval service", 30)
         assert "No permit work from here" in panel.get("/")
         began = time.monotonic()
         panel.ask(panel.code)
-        panel.wait_for(panel.page, "The lock reports: OPEN", 10)
+        panel.wait_for(panel.page, "The lock reports: OPEN", 30)
         sys.stdout.write(f"asked to open without an api: {time.monotonic() - began:.2f} s\n")
         _the_site_knows(demo.folder)
         os.kill(demo.children()["api"], signal.SIGKILL)  # and now it is started again
@@ -64,12 +64,12 @@ class _Panel:
 
     def get(self, path: str) -> str:
         request = urllib.request.Request(self._url + path, headers={"Accept-Language": "en"})  # noqa: S310  our own loopback
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  as above
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  as above
             return str(answer.read().decode())
 
     def ask(self, code: str) -> None:
         form = urllib.parse.urlencode({"site": SITE, "lock": LOCK, "code": code, "name": "Li Wei"}).encode()
-        with urllib.request.urlopen(f"{self._url}/rescue", form, timeout=5) as answer:  # noqa: S310  as above
+        with urllib.request.urlopen(f"{self._url}/rescue", form, timeout=20) as answer:  # noqa: S310  as above
             assert answer.status == 200
 
     def wait_for(self, path: str, words: str, seconds: float) -> None:
@@ -81,7 +81,7 @@ def _the_site_knows(folder: Path) -> None:
     log = (folder / "logs" / "gateway.log").read_text("utf-8")
     sounded = [line for line in log.splitlines() if "siren on" in line and "EMERGENCY_OPEN" in line and f"'{SPACE}'" in line]
     assert len(sounded) == 1
-    _within(10, lambda: len(_journaled(folder)) >= 3)
+    _within(30, lambda: len(_journaled(folder)) >= 3)
     asked, raised, used = _journaled(folder)
     assert isinstance(asked, RescueAsked)
     assert asked.coded

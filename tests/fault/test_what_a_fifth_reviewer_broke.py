@@ -246,8 +246,9 @@ async def test_a_d_bus_address_that_is_none_does_not_end_the_gateway(tmp_path: P
         bus = RadioBus(
             adapters, lambda: [row], FakeClock(), slots=4, profiles={}, write=heard.health.append, say=heard.tell_red
         )
-        async with bus:
-            await asyncio.sleep(0.2)
+        async with bus, asyncio.timeout(20):
+            while not heard.red:  # noqa: ASYNC110  a list rings no bell
+                await asyncio.sleep(0.01)
     assert heard.red == [("hci0", True)]
 
 
@@ -372,14 +373,22 @@ async def test_a_telephone_that_connects_and_says_nothing_does_not_stay_for_ever
     port = free_port()
     task = asyncio.get_running_loop().create_task(serve(Starlette(), "127.0.0.1", port))
     try:
-        await asyncio.sleep(1)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await connected(port)
         with contextlib.closing(writer):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 assert await reader.read() == b""
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a connection to the page, once it is there."""
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                return await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(0.05)
 
 
 # -- the signer ------------------------------------------------------------------------------------------------------------

@@ -1,13 +1,18 @@
 """Real brokers for tests: children on free loopback ports, with restart and kill -9; and what tests do with a bus."""
 
 import asyncio
+import contextlib
+import fcntl
+import functools
 import importlib.util
 import os
+import secrets
 import shutil
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -64,11 +69,29 @@ dynamic_filters = true
 
 
 def free_port() -> int:
-    """Return a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nobody else takes before this process ends, dead or alive its server.
+
+    No outgoing connection is given it, as it lies below the range for those (32,768 and up): a client that calls a dead server
+    there for long enough is given the very port it calls, and answers itself. And no other process of the tests, by a lock.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        if port in _GIVEN:
+            continue
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            fcntl.lockf(_ports(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            _GIVEN.add(port)
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+_GIVEN = set[int]()  # to this process, which its own locks do not hold back
+
+
+@functools.cache
+def _ports() -> int:
+    """Return the file whose bytes are the ports of this machine; it stays open, for closing it ends every lock."""
+    return os.open(Path(tempfile.gettempdir()) / f"manway-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def missing(what: str) -> None:
@@ -279,7 +302,7 @@ class Rig:
         if isinstance(self.broker, MemoryBroker):
             self.broker.start()
         else:
-            await asyncio.to_thread(self.broker.start)
+            await asyncio.to_thread(self.broker.start, 30.0)
 
 
 async def until(condition: Callable[[], bool]) -> None:

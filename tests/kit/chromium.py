@@ -4,6 +4,9 @@ import os
 import shutil
 
 import pytest
+from playwright.sync_api import expect
+
+expect.set_options(timeout=20_000)  # what a page shows in a moment takes seconds on a busy machine
 
 
 def executable() -> str:

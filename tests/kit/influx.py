@@ -8,7 +8,6 @@ is downloaded by `apt-get`, unpacked into the cache without installing anything,
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import msgspec
 import pytest
 
+from tests.kit.brokers import free_port
 from tests.kit.v2_shim import shim
 
 IMAGE = "influxdb:2.9.1"  # never `latest`, which became another product
@@ -253,7 +253,7 @@ def _binary(directory: Path) -> tuple[InfluxServer, Callable[[], None]]:
 
 
 def _start_1x(binary: str, directory: Path) -> tuple[int, Callable[[], None]]:
-    port, backup_port = _free_port(), _free_port()
+    port, backup_port = free_port(), free_port()
     configuration = directory / "influxdb.conf"
     configuration.write_text(
         _CONFIGURATION.format(directory=directory, port=port, backup_port=backup_port, body_limit=BODY_LIMIT),
@@ -269,7 +269,7 @@ def _start_1x(binary: str, directory: Path) -> tuple[int, Callable[[], None]]:
 
 
 def _start_2x(binary: str, directory: Path, version: str) -> tuple[InfluxServer, Callable[[], None]]:
-    port = _free_port()
+    port = free_port()
     places = ["--bolt-path", str(directory / "bolt"), "--engine-path", str(directory / "engine")]
     stop, log = _process(
         [binary, "run", *places, "--http-bind-address", f"127.0.0.1:{port}", "--reporting-disabled"], directory
@@ -316,12 +316,6 @@ def _wait_until_ready(url: str, headers: dict[str, str], log: Path) -> None:
 def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
     with _DIRECT.open(Request(url, body, headers), timeout=10):  # noqa: S310  our own http URL
         pass
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 if __name__ == "__main__":

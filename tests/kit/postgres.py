@@ -19,7 +19,7 @@ from api.dialects import address
 from api.tables import META
 from tests.kit.brokers import free_port, missing
 
-_READY_S, _STOPS_S = 20.0, 10.0
+_READY_S, _STOPS_S = 40.0, 30.0
 # Quick instead of durable: what a server loses with its power is its own makers' to test.
 _QUICK = ("fsync=off", "full_page_writes=off", "max_connections=80", "shared_buffers=32MB", "autovacuum=off")
 _EMPTY = "manway_empty"  # a database with the schema and nothing in it, to copy
