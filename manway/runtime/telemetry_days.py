@@ -16,7 +16,8 @@ import numpy as np
 
 from manway.errors import StoreUnavailable
 from manway.runtime.telemetry_chunks import MINUTE_MS, Chunk, Rows, chunks_of, merged, packed
-from manway.runtime.telemetry_open import Integers, Layout, Samples
+from manway.runtime.telemetry_layouts import Integers, Layouts
+from manway.runtime.telemetry_open import Samples
 
 DAY_MINUTES = 1440
 HOUR_MINUTES = 60
@@ -78,8 +79,8 @@ class Day:
         self._note(minutes)
         return idle
 
-    def put_hour(self, hour: int, kinds: Sequence[Samples]) -> None:
-        """Write the rows of idle channels of one hour, a chunk each."""
+    def put_hour(self, hour: int, kinds: Sequence[Samples], *, last: bool) -> None:
+        """Write the rows of idle channels of one hour, a chunk each; `last` when no more of the hour follow."""
         touched = np.fromiter(self.touched[hour], np.uint32)
         with self.db:
             self.db.execute("BEGIN IMMEDIATE")
@@ -87,7 +88,8 @@ class Day:
                 known = np.isin(samples.ch, touched) if self.untouched(hour) else np.ones(len(samples.ch), np.bool_)
                 self._put_new(samples.chosen(~known), per_minutes=HOUR_MINUTES)
                 self._merge(samples.chosen(known), idle_most=IDLE_MOST)
-        self.closed_hours.add(hour)
+        if last:  # until then no chunk of its channels is there but what `touched` tells of
+            self.closed_hours.add(hour)
 
     def put_late(self, minutes: Iterable[int], kinds: Sequence[Samples], *, idle_most: int = IDLE_MOST) -> None:
         """Merge rows into what the file has; it may have any of them."""
@@ -159,7 +161,7 @@ class Files:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.days: dict[int, Day] = {}
-        self.layouts: list[Layout] = []
+        self.layouts = Layouts()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self.meta = writable(directory / "meta.db", _META_SCHEMA)

@@ -1,9 +1,9 @@
 """The embedded telemetry store: one SQLite file per UTC day, compressed chunks of minutes and of idle hours.
 
-Open minutes live in memory and go to their file as a whole, which is what keeps the written bytes per sample in single
-figures; `durable()` says how far the files have come, and whoever writes brings the rest again after a crash. Numbers are kept
-in single precision, and retention is deleting a file. The api reads the files from its own process and sees what is in them;
-a read through the writer itself first writes what is open.
+Open minutes live in memory and go to their file when they are over, a large one share by share, which is what keeps the
+written bytes per sample in single figures; `durable()` says how far the files have come, and whoever writes brings the rest
+again after a crash. Numbers are kept in single precision, and retention is deleting a file. The api reads the files from its
+own process and sees what is in them; a read through the writer itself first writes what is open.
 """
 
 import math
@@ -26,7 +26,9 @@ from manway.measurements import STATUSES, checked_id, field_of
 from manway.runtime.telemetry import LATE_MS, Dead, DeadLine, Ledger, PlainRows, Series, StoredFrame, bucket_starts, ledger_of
 from manway.runtime.telemetry_chunks import MINUTE_MS, PIECE, Chunk, Rows, folded, pieces, raw_series
 from manway.runtime.telemetry_days import COLUMNS, DAY_MINUTES, EPOCH_DAY, HOUR_MINUTES, Files
-from manway.runtime.telemetry_open import FRAME_KIND, Integers
+from manway.runtime.telemetry_layouts import Integers
+from manway.runtime.telemetry_open import FRAME_KIND
+from manway.runtime.telemetry_shares import SHARE
 from manway.runtime.telemetry_writer import Writer
 
 _WALK = """WITH RECURSIVE minute(m) AS (SELECT :first UNION ALL SELECT m + :step FROM minute WHERE m <> :last)
@@ -46,13 +48,14 @@ class EmbeddedStore:
         writer: True in the one process that writes; the only read-write connection of each file is this object's.
         hold: False to write every call to the files at once, many times the bytes: for a training yard whose pages
             show the last minutes from here.
+        share: cost of what one transaction takes, in rows; a minute that costs more is written in several.
     """
 
-    def __init__(self, directory: Path, *, writer: bool, hold: bool = True) -> None:
+    def __init__(self, directory: Path, *, writer: bool, hold: bool = True, share: int = SHARE) -> None:
         self._directory = directory
         self._lock = threading.Lock()
         self._closed = False
-        self._writer = Writer(Files(directory), hold=hold) if writer else None
+        self._writer = Writer(Files(directory), hold=hold, share=share) if writer else None
 
     def write(self, rows: Sequence[StoredFrame], mark: int = 0) -> list[Dead]:
         """Take the rows into memory, or into the files where nothing is held; see TelemetryStore."""
@@ -65,7 +68,7 @@ class EmbeddedStore:
             return writer.write_plain(rows)
 
     def settle(self, now: float) -> None:
-        """Write the minutes and idle hours that are complete, a transaction each; see TelemetryStore."""
+        """Write of the minutes and idle hours that are complete a share, what is small together; see `Writer.settle`."""
         with self._writing() as writer:
             writer.settle(now)
 

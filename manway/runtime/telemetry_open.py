@@ -1,6 +1,6 @@
-"""Minutes that are not over yet: frames in memory as columns, until their minute goes to a file as a whole.
+"""Minutes that are not over yet: frames in memory as columns, until their minute goes to a file.
 
-A city is 12,000 frames of five channels a second. A frame held here is a dozen numbers in arrays, 26 bytes and 4 a channel;
+A city is 12,000 frames of five channels a second. A frame held here is a dozen numbers in arrays, 44 bytes and 5 a channel;
 what its device, space and channels are called stands once in a `Layout`.
 """
 
@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from manway.measurements import TS_END_MS, U32_END, VALUE_LIMIT, checked_id, field_of, status_code
 from manway.runtime.telemetry import StoredFrame
-from manway.runtime.telemetry_chunks import FRAME, MINUTE_MS, POINT, Rows
+from manway.runtime.telemetry_chunks import MINUTE_MS, Rows
+from manway.runtime.telemetry_layouts import Integers, Layouts, Numbers
 
 FRAME_KIND = "frame"  # the kind of the sequence numbers; no channel can be called so
 GRACE_S = 5.0  # (choice) how much later than its minute's end a frame of it may come without being late
@@ -22,8 +23,6 @@ REPLAY_MOST = 3_000_000  # (choice) frames to be taken again after a crash: four
 
 _TIME_BITS = 42  # ms up to 2100, below a channel number of up to 22 bits
 OPEN = np.dtype([("ts", "i8"), ("lag_ms", "i8"), ("seq", "u4"), ("boot", "u4"), ("permit", "u4"), ("layout", "u4")])
-
-Integers = npt.NDArray[np.int64]
 
 
 class Samples(NamedTuple):
@@ -72,85 +71,106 @@ class Held(NamedTuple):
     opened_at: float
 
 
-class Layout(NamedTuple):
-    """What the frames of one device in one space are made of, by channel number; `frame` is that of their sequence numbers."""
-
-    frame: int
-    channels: tuple[int, ...]
-
-
-class OpenFrames:
-    """Frames in memory, in the order they came."""
-
-    def __init__(self) -> None:
-        self.minutes: dict[int, Held] = {}
-        self._frames: list[Rows] = []
-        self._values: list[npt.NDArray[np.float32]] = []
-        self._codes: list[npt.NDArray[np.uint8]] = []
-
-    @property
-    def held(self) -> int:
-        """How many frames are here."""
-        return sum(map(len, self._frames))
-
-    def take(self, columns: "Columns", held: Held) -> None:
-        """Add what one call brought: one frame at least."""
-        self._frames.append(columns.frames)
-        self._values.append(columns.values)
-        self._codes.append(columns.codes)
-        minutes = columns.frames["ts"] // MINUTE_MS
-        first, last = int(minutes.min()), int(minutes.max())
-        for minute in [first] if first == last else np.unique(minutes).tolist():  # nearly always all are of one minute
-            self.minutes.setdefault(minute, held)
-
-    def due(self, now: float, taken: int) -> set[int]:
-        """Return the minutes that are complete at `now`, or held for more frames than may be taken again."""
-        return {minute for minute, held in self.minutes.items() if _over(minute, held, now) or taken - held.taken > REPLAY_MOST}
-
-    def of(self, minutes: set[int], layouts: Sequence[Layout]) -> tuple[Samples, Samples]:
-        """Return the points and the frames of these minutes; they stay here until `drop`."""
-        self._join()
-        if not minutes:
-            return joined([], POINT), joined([], FRAME)
-        frames = self._frames[0]
-        chosen = np.isin(frames["ts"] // MINUTE_MS, list(minutes))
-        numbers, widths, all_channels, first = _tables(layouts)
-        width = widths[frames["layout"]]
-        mine = np.repeat(chosen, width)
-        kept, width = frames[chosen], width[chosen]
-        place = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width - first[kept["layout"]], width)
-        points = np.empty(len(place), POINT)
-        points["value"], points["status"] = self._values[0][mine], self._codes[0][mine]
-        cells = np.empty(len(kept), FRAME)
-        for name in (FRAME.names or ())[1:]:
-            cells[name] = kept[name]
-        ts = kept["ts"]
-        return Samples(all_channels[place], np.repeat(ts, width), points), Samples(numbers[kept["layout"]], ts, cells)
-
-    def drop(self, minutes: set[int], layouts: Sequence[Layout]) -> None:
-        """Forget these minutes; they are stored, or held elsewhere."""
-        self._join()
-        for minute in minutes:
-            del self.minutes[minute]
-        if not self._frames:
-            return
-        frames = self._frames[0]
-        kept = ~np.isin(frames["ts"] // MINUTE_MS, list(minutes))
-        mine = np.repeat(kept, _tables(layouts)[1][frames["layout"]])
-        self._frames, self._values, self._codes = [frames[kept]], [self._values[0][mine]], [self._codes[0][mine]]
-
-    def _join(self) -> None:
-        if len(self._frames) > 1:
-            self._frames = [np.concatenate(self._frames)]
-            self._values, self._codes = [np.concatenate(self._values)], [np.concatenate(self._codes)]
-
-
 class Columns(NamedTuple):
     """Rows as arrays: one row a frame, and the values and status codes of all their channels behind each other."""
 
     frames: Rows
     values: npt.NDArray[np.float32]
     codes: npt.NDArray[np.uint8]
+
+    def at(self, places: npt.NDArray[np.intp], layouts: Layouts) -> "Columns":
+        """Return the frames at these places."""
+        width = layouts.width[self.frames["layout"]]
+        begin = (np.cumsum(width) - width)[places]
+        width = width[places]
+        values = np.arange(width.sum()) + np.repeat(begin - np.cumsum(width) + width, width)
+        return Columns(self.frames[places], self.values[values], self.codes[values])
+
+
+class Part(NamedTuple):
+    """Frames of one minute by rising number of their frame row, in the order they came; `begin` is where values begin."""
+
+    columns: Columns
+    number: Numbers
+    begin: Integers
+
+    def between(self, first: int, end: int) -> Columns:
+        """Return the frames with these numbers, `first` to before `end`."""
+        low, high = np.searchsorted(self.number, [first, end]).tolist()
+        values = slice(self.begin[low], self.begin[high])
+        return Columns(self.columns.frames[low:high], self.columns.values[values], self.columns.codes[values])
+
+
+class OpenMinute:
+    """The frames of one minute, arranged by device piece by piece as they come: nothing is left to do for all at once."""
+
+    def __init__(self, held: Held, piece: int) -> None:
+        self.held = held
+        self.frames = self.rows = 0  # rows are points and frames
+        self._piece = piece
+        self._parts: list[Part] = []
+        self._tail: list[Columns] = []
+        self._tail_rows = 0
+
+    def add(self, columns: Columns, layouts: Layouts) -> None:
+        """Add what one call brought for this minute."""
+        more = len(columns.frames) + len(columns.values)
+        self.frames, self.rows, self._tail_rows = self.frames + len(columns.frames), self.rows + more, self._tail_rows + more
+        self._tail.append(columns)
+        if self._tail_rows >= self._piece:
+            self._arrange(layouts)
+
+    def parts(self, layouts: Layouts) -> list[Part]:
+        """Return all of it, parts in the order they came."""
+        if self._tail:
+            self._arrange(layouts)
+        return self._parts
+
+    def _arrange(self, layouts: Layouts) -> None:
+        frames, values, codes = (np.concatenate(columns) for columns in zip(*self._tail, strict=True))
+        order = np.argsort(layouts.frame[frames["layout"]], kind="stable")
+        columns = Columns(frames, values, codes).at(order, layouts)
+        layout = columns.frames["layout"]
+        begin = np.append(0, np.cumsum(layouts.width[layout]))
+        self._parts.append(Part(columns, layouts.frame[layout], begin))
+        self._tail, self._tail_rows = [], 0
+
+
+class OpenFrames:
+    """Frames in memory, by their minutes.
+
+    Args:
+        layouts: what the numbers of layouts stand for.
+        piece: rows that are arranged at a time.
+    """
+
+    def __init__(self, layouts: Layouts, piece: int) -> None:
+        self.minutes: dict[int, OpenMinute] = {}
+        self._layouts, self._piece = layouts, piece
+
+    @property
+    def held(self) -> int:
+        """How many frames are here."""
+        return sum(minute.frames for minute in self.minutes.values())
+
+    def take(self, columns: Columns, held: Held) -> None:
+        """Add what one call brought: one frame at least."""
+        minutes = columns.frames["ts"] // MINUTE_MS
+        if (minutes == minutes[0]).all():  # nearly always all are of one minute
+            self._add(int(minutes[0]), columns, held)
+            return
+        for minute in np.unique(minutes).tolist():
+            self._add(minute, columns.at(np.flatnonzero(minutes == minute), self._layouts), held)
+
+    def due(self, now: float, taken: int) -> list[int]:
+        """Return the minutes that are complete at `now`, or held for more frames than may be taken again, by rising time."""
+        found = (m for m, open_ in self.minutes.items() if _over(m, open_.held, now) or taken - open_.held.taken > REPLAY_MOST)
+        return sorted(found)
+
+    def _add(self, minute: int, columns: Columns, held: Held) -> None:
+        if minute not in self.minutes:
+            self.minutes[minute] = OpenMinute(held, self._piece)
+        self.minutes[minute].add(columns, self._layouts)
 
 
 def columns_of(rows: Sequence[StoredFrame], layouts: Sequence[int], permits: Sequence[int]) -> Columns:
@@ -199,11 +219,3 @@ def _check(column: Integers | npt.NDArray[np.float64], end: float) -> None:
 def _over(minute: int, held: Held, now: float) -> bool:
     """Say whether a minute is complete; one that came late is gathered for a while, whatever its age."""
     return math.isinf(now) or now >= max((minute + 1) * MINUTE_MS / 1000, held.opened_at + LATE_S) + GRACE_S
-
-
-def _tables(layouts: Sequence[Layout]) -> tuple[npt.NDArray[np.uint32], Integers, npt.NDArray[np.uint32], Integers]:
-    """Return of all layouts: frame number, width, then all channel numbers behind each other and where each begins."""
-    widths = np.array([len(layout.channels) for layout in layouts], np.int64)
-    numbers = np.array([layout.frame for layout in layouts], np.uint32)
-    channels = np.array([ch for layout in layouts for ch in layout.channels], np.uint32)
-    return numbers, widths, channels, np.cumsum(widths) - widths

@@ -18,6 +18,7 @@ from manway.runtime.telemetry import Ledger, StoredFrame
 from manway.runtime.telemetry_chunks import FRAME, POINT, packed
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from manway.runtime.telemetry_influx import InfluxStore
+from manway.runtime.telemetry_shares import SHARE
 from tests.kit.telemetry_rows import BOOT, DAY, MIDNIGHT, MINUTE, NOON, a_row
 
 HOUR = 60 * MINUTE
@@ -237,12 +238,13 @@ def test_an_hour_ends_with_its_day(tmp_path: Path, store: EmbeddedStore, reader:
 
 
 @pytest.mark.parametrize("seed", DICE_SEEDS)
-def test_every_row_is_there_once_after_kills_repeats_and_late_rows(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("share", [SHARE, 500])
+def test_every_row_is_there_once_after_kills_repeats_and_late_rows(tmp_path: Path, seed: int, share: int) -> None:
     """A plain dict is the reference; half of the devices idle, minutes change between idle and busy."""
     dice = np.random.default_rng(seed)
     expected: dict[str, dict[int, float]] = {"g-1": {}, "g-2": {}, "g-3": {}}
     log: list[tuple[int, list[StoredFrame]]] = []  # the journal: number and rows
-    store, handed, kept = EmbeddedStore(tmp_path, writer=True), 0, 0
+    store, handed, kept = EmbeddedStore(tmp_path, writer=True, share=share), 0, 0
     start = NOON + 50 * MINUTE
     for step in range(150):
         now = start + step * 30_000
@@ -263,7 +265,7 @@ def test_every_row_is_there_once_after_kills_repeats_and_late_rows(tmp_path: Pat
             kept = max(kept, store.durable())
         if dice.random() < 0.04:
             kill(store)
-            store, handed = EmbeddedStore(tmp_path, writer=True), kept
+            store, handed = EmbeddedStore(tmp_path, writer=True, share=share), kept
     store.write([row for number, rows in log if number > handed for row in rows], log[-1][0])
     store.close()
     reader = EmbeddedStore(tmp_path, writer=False)
