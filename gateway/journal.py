@@ -17,7 +17,7 @@ import structlog
 from gateway.journal_plain import Sources
 from gateway.journal_reader import all_replayed, beginning, replayed
 from gateway.journal_room import BALLAST, REMADE_AT, RESERVE, Ballast, Cap, Gap, bound_log, give_back, prune, sink_cursor
-from gateway.journal_rows import Entry, Numbers, PlainEntry, Work
+from gateway.journal_rows import Entry, Numbers, PlainEntry, Work, make_view
 from gateway.journal_schema import lock_file, open_with_ballast, refuse_sqlite
 from manway.codec_mqtt import DeviceState
 from manway.events import TelemetryDropped
@@ -81,6 +81,7 @@ class Journal:
             self._lock.close()
             raise
         bound_log(self._db, ballast_bytes)
+        make_view(self._db)
         self._ballast = Ballast(ballast, ballast_bytes, remade_at_bytes)
         self._sources = Sources(self._db)
         self._cap = Cap(self._db, cap_bytes, min(reserve_bytes, cap_bytes // _RESERVE_SHARE), self._sources)
@@ -109,12 +110,7 @@ class Journal:
         for entry in entries:
             work.add(entry)
         now = max((self._now, *(entry.at for entry in entries)))
-        with self._transaction(alone=work.one_statement and self._cap.has_room(work.size)):
-            work.write()
-            gaps = self._cap.cut(work.size)
-            if gaps:
-                work.add_events([self._told(gap, now) for gap in gaps])
-                work.write()
+        gaps = [] if self._written_alone(work) else self._written(work, now)
         work.count()
         self.written = work.written
         self._now, self.damaged = now, self.damaged and not self._numbers.newest
@@ -123,6 +119,28 @@ class Journal:
             _log.warning("telemetry dropped", frames=sum(gap.frames for gap in gaps), sites=len({gap.site for gap in gaps}))
         sites = [entry.site for entry in entries if isinstance(entry, Entry)]
         return {site: self.last_seq(site) for site in [*sites, *(gap.site for gap in gaps)]}
+
+    def _written_alone(self, work: Work) -> bool:
+        """Write what one statement can, as nearly every commit; say whether it did."""
+        if not (work.one_statement and self._cap.has_room(work.size)):
+            return False
+        try:
+            with self._transaction(alone=True):
+                work.write_alone()
+                self._cap.cut(work.size)
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+    def _written(self, work: Work, now: float) -> list[Gap]:
+        """Write in a transaction, and cut what the cap does not hold."""
+        with self._transaction():
+            work.write()
+            gaps = self._cap.cut(work.size)
+            if gaps:
+                work.add_events([self._told(gap, now) for gap in gaps])
+                work.write()
+        return gaps
 
     def replay(self, site: str, after: int = 0) -> Iterator[tuple[int, float, list[AnyInput]]]:
         """Return what a site was given behind an input number: the number, the time its engine was given, the inputs.

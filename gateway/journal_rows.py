@@ -4,6 +4,8 @@ import math
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -23,27 +25,34 @@ _NO_SITE = ""  # of a row of plain frames: they are of many
 _LEVEL = 3
 _KEPT_BEFORE_S = 60.0  # of telemetry before an alarm, `pipeline.md` §6
 _KEPT_ROWS = 25_000  # (choice) looked at for it: that minute of a city
-# (choice) Every call of SQLite gives the interpreter away, and while the rules are busy it takes half a millisecond to have it
-# back: twenty events one by one came 15 ms late, in one statement 3 ms. Each number of rows is a statement of its own, and
-# Python keeps 128 of them ready.
+# (choice) Every statement gives the interpreter away three times, and while the rules are busy it takes half a millisecond each
+# to have it back: an alarm's rows, table by table in a transaction, came 4.5 ms later, in one statement 1.9. So rows of all
+# tables go through one view, whose triggers know where to. Each number of rows is a statement of its own, and Python keeps 128
+# of them ready.
 _MOST_ROWS = 32
 _ROW_BYTES = 4096  # beside its body: four pages, which is what a row and its indexes may begin at most
 
-_ADD_INPUTS = "INSERT INTO input(id, site, kind, at, n, keep, places, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_ADD_EVENTS = "INSERT INTO event(site, seq, id, input, at, body) VALUES (?, ?, ?, ?, ?, ?)"
+_SOURCE, _INPUT, _KEPT, _EVENT = range(4)
+_TABLES = {
+    _SOURCE: ("source", "number, site, device, boot, channels, since"),
+    _INPUT: ("input", "id, site, kind, at, n, keep, places, body"),
+    _KEPT: ("kept", "site, behind, upto, since"),
+    _EVENT: ("event", "site, seq, id, input, at, body"),
+}
+_WIDTH = 8  # columns of the widest
 # Not ON CONFLICT DO NOTHING: that uses up a number for every event it ignores.
 _ADD_EVENT = """
 INSERT INTO event(site, seq, id, input, at, body)
 SELECT :site, :seq, :id, :input, :at, :body WHERE NOT EXISTS (SELECT 1 FROM event WHERE site = :site AND id = :id)"""
 _ADD_PLAN = "INSERT INTO plan VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_ADD_SOURCES = "INSERT INTO source(number, site, device, boot, channels, since) VALUES (?, ?, ?, ?, ?, ?)"
 _END_SOURCE = "UPDATE source SET until = ? WHERE number = ?"
-_ADD_KEPT = "INSERT INTO kept(site, behind, upto, since) VALUES (?, ?, ?, ?)"
 _pack = msgspec.msgpack.Encoder()
 _channels = msgspec.json.Encoder()
 _births = msgspec.json.Decoder(DeviceState)
 _BEGINS = (AlarmRaised, AlarmRepeated)
 _T = TypeVar("_T")
+_Row = tuple[object, ...]  # of the view: which table, and as many columns as the widest has
+_Told = tuple[str, str, int, float, bytes]  # an event: site, id, input, at, body
 
 
 class Entry(NamedTuple):
@@ -117,6 +126,19 @@ class Numbers:
         self.alarmed = dict[str, float]()  # when each site had the newest alarm before which a minute is kept, Unix seconds
 
 
+def make_view(db: sqlite3.Connection) -> None:
+    """Make the view that rows of all tables are written through; it is this connection's alone, and not in the file."""
+    names = [f"c{n}" for n in range(_WIDTH)]
+    db.execute("PRAGMA temp_store=MEMORY")
+    db.execute(f"CREATE TEMP VIEW written AS SELECT 0 AS kind, {', '.join(f'0 AS {name}' for name in names)}")
+    for kind, (table, columns) in _TABLES.items():
+        values = ", ".join(f"new.{name}" for name, _ in zip(names, columns.split(","), strict=False))
+        db.execute(
+            f"CREATE TEMP TRIGGER written_{table} INSTEAD OF INSERT ON written WHEN new.kind = {kind}"  # noqa: S608
+            f" BEGIN INSERT INTO {table}({columns}) VALUES ({values}); END"
+        )
+
+
 class Work:
     """The rows of one commit: gathered, then written many a statement. Its numbers count once the transaction stands."""
 
@@ -131,12 +153,11 @@ class Work:
         self._seqs, self._inputs = dict[str, int](), dict[str, int]()
         self._live = dict[tuple[str, str], tuple[int, list[int]]]()
         self._alarmed = dict[str, float]()
-        self._rows = list[tuple[object, ...]]()
-        self._sources, self._ends = list[tuple[object, ...]](), list[tuple[int, int]]()
+        self._rows, self._sources, self._kept = list[_Row](), list[_Row](), list[_Row]()
+        self._ends = list[tuple[int, int]]()
         self._plans = list[tuple[str, int, int]]()
         self._births = list[tuple[str, str, int, bytes]]()
-        self._kept = list[tuple[object, ...]]()
-        self._events = list[tuple[str, str, int, float, bytes]]()
+        self._events = list[_Told]()
 
     def add(self, entry: Entry | PlainEntry) -> None:
         """Take one entry: its inputs, then its events, then its births; or its plain frames."""
@@ -164,15 +185,24 @@ class Work:
 
     @property
     def one_statement(self) -> bool:
-        """True where all that is to be written are some rows of inputs."""
-        more = self._sources or self._plans or self._births or self._kept or self._events
-        return 0 < len(self._rows) <= _MOST_ROWS and not more
+        """True where `write_alone` can write it."""
+        count = len(self._rows) + len(self._sources) + len(self._kept) + len(self._events)
+        return 0 < count <= _MOST_ROWS and not (self._ends or self._plans or self._births)
+
+    def write_alone(self) -> None:
+        """Write what was taken in one statement, which is a transaction of its own.
+
+        Raises:
+            sqlite3.IntegrityError: one of the events is there already; nothing was written, and `write` can.
+        """
+        self._insert([*self._sources, *self._rows, *self._kept, *self._numbered(self._events)])
+        self._have_written(self._events)
+        self._clear()
 
     def write(self) -> None:
-        """Write what was taken since the last time."""
-        for sql, rows in ((_ADD_SOURCES, self._sources), (_ADD_INPUTS, self._rows), (_ADD_KEPT, self._kept)):
-            for some in _pieces(rows):
-                self._db.execute(_many(sql, len(some)), [value for row in some for value in row])
+        """Write what was taken since the last time, inside a transaction."""
+        for some in _pieces([*self._sources, *self._rows, *self._kept]):
+            self._insert(some)
         for sql, few in ((_END_SOURCE, self._ends), (_ADD_PLAN, self._plans)):
             if few:
                 self._db.executemany(sql, few)
@@ -180,8 +210,14 @@ class Work:
             self._write_birth(*birth)
         for events in _pieces(self._events):
             self._write_events(events)
+        self._clear()
+
+    def _clear(self) -> None:
         for done in (self._sources, self._rows, self._ends, self._plans, self._births, self._kept, self._events):
             done.clear()
+
+    def _insert(self, rows: Sequence[_Row]) -> None:
+        self._db.execute(_insertion(len(rows)), [*chain.from_iterable(rows)])
 
     def count(self) -> None:
         """Have the journal count on from here: the transaction stands."""
@@ -194,7 +230,7 @@ class Work:
 
     def _add_row(self, site: str, row: Packed, at: float, *, keep: bool) -> int:
         self._newest += 1
-        self._rows.append((self._newest, site, row.kind, at, row.n, keep, row.places, row.body))
+        self._rows.append((_INPUT, self._newest, site, row.kind, at, row.n, keep, row.places, row.body))
         self.size += len(row.body) + len(row.places or b"") + _ROW_BYTES
         return self._newest
 
@@ -208,7 +244,7 @@ class Work:
             self._live[device] = source.boot, [*before, source.number]
             self._source = max(self._source, source.number)
             channels = _channels.encode(source.channels).decode()
-            self._sources.append((source.number, *device, source.boot, channels, self._newest))
+            self._sources.append((_SOURCE, source.number, *device, source.boot, channels, self._newest, None, None))
             self.size += _ROW_BYTES
         row = Packed(PLAIN, len(entry.plain), None, plain.packed(entry.plain))
         self._plain = self._add_row(_NO_SITE, row, entry.at, keep=entry.keep)
@@ -223,7 +259,8 @@ class Work:
         site, before = entry.site, self._alarmed.get(entry.site, self._numbers.alarmed.get(entry.site, -math.inf))
         if not 0 <= entry.at - before <= _KEPT_BEFORE_S:
             self._alarmed[site] = entry.at
-            self._kept.append((site, self._newest - _KEPT_ROWS, self._newest, entry.at - _KEPT_BEFORE_S))
+            begin, since = self._newest - _KEPT_ROWS, entry.at - _KEPT_BEFORE_S
+            self._kept.append((_KEPT, site, begin, self._newest, since, None, None, None, None))
             self.size += _ROW_BYTES
 
     def _write_birth(self, site: str, device: str, boot: int, body: bytes) -> None:
@@ -233,20 +270,27 @@ class Work:
             self._db.execute("REPLACE INTO birth_before VALUES (?, ?, ?)", (site, device, row[0]))
         self._db.execute("REPLACE INTO birth VALUES (?, ?, ?)", (site, device, body))
 
-    def _write_events(self, events: Sequence[tuple[str, str, int, float, bytes]]) -> None:
+    def _write_events(self, events: Sequence[_Told]) -> None:
         """Write events, each under its site's next number."""
-        seqs, values = dict[str, int](), list[object]()
-        for site, key, number, at, body in events:
-            seq = seqs[site] = (seqs.get(site) or self._seq(site)) + 1
-            values += (site, seq, key, number, at, body)
         try:
-            self._db.execute(_many(_ADD_EVENTS, len(events)), values)
+            self._insert(self._numbered(events))
         except sqlite3.IntegrityError:  # one of them is there already, and SQLite took all of them back
             for event in events:
                 self._write_event(*event)
         else:
-            for site, *_, body in events:
-                self._note_written(site, body)
+            self._have_written(events)
+
+    def _numbered(self, events: Sequence[_Told]) -> list[_Row]:
+        """Return the rows of events that are new, each under its site's next number."""
+        seqs, rows = dict[str, int](), list[_Row]()
+        for site, key, number, at, body in events:
+            seq = seqs[site] = (seqs.get(site) or self._seq(site)) + 1
+            rows.append((_EVENT, site, seq, key, number, at, body, None, None))
+        return rows
+
+    def _have_written(self, events: Sequence[_Told]) -> None:
+        for site, *_, body in events:
+            self._note_written(site, body)
 
     def _write_event(self, site: str, key: str, number: int, at: float, body: bytes) -> None:
         """Write an event; one that is there already uses up no number."""
@@ -267,10 +311,11 @@ def _pieces(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
     return (rows[first : first + _MOST_ROWS] for first in range(0, len(rows), _MOST_ROWS))
 
 
-def _many(sql: str, count: int) -> str:
-    """Return a statement that writes so many rows at once."""
-    head, row = sql.split(" VALUES ")
-    return f"{head} VALUES {', '.join([row] * count)}"
+@cache
+def _insertion(count: int) -> str:
+    """Return the statement that writes so many rows."""
+    row = f"(?{', ?' * _WIDTH})"
+    return f"INSERT INTO written VALUES {', '.join([row] * count)}"  # noqa: S608
 
 
 def _squeezed(inputs: Sequence[AnyInput]) -> bytes:
