@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import secrets
 import shutil
 import sys
@@ -42,14 +41,13 @@ from manway.runtime.ports import Bus, Clock, Will
 from manway.runtime.profiles import load_profiles
 from manway.runtime.signing import load_key, load_public_key, verify
 from manway.runtime.stores import open_store
-from manway.runtime.tasks import OneThread, until_signalled
+from manway.runtime.tasks import OneThread, collect_shortly, until_signalled
 from manway.topics import gateway_filters, root, shard, shard_filters
 
 _log = structlog.get_logger("gateway")
 Adapters = list[tuple[Radio, AdapterControl | None]]
 _MIB = 2**20
 _TURN_S = 0.0005  # (choice) a tenth of the default: the sinks' threads must not make an alarm wait for theirs
-_COLLECT_AFTER = 50_000  # (choice) objects: some seconds of a busy site; what a pass finds are a few cycles of exceptions
 # More come through the entry points of this name; a checkout has none, and its own is found all the same.
 _BACKENDS, _OURS = "manway.radio_backends", {"bumble": "firmware_sim.bleak_backend:over"}
 _CAP_MOST = 1_536 * _MIB  # (choice) a week of a site of 20 occupied spaces, `pipeline.md` §6
@@ -120,12 +118,10 @@ async def main(settings: configuration.Settings) -> None:
         run_store=store_thread,
     )
     _log.info("gateway serves", sites=len(sites))
-    # What is there by now stays: the collector need not walk a city of instruments again and again to find nothing to free.
     sys.setswitchinterval(_TURN_S)
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 100)
     try:
         async with until_signalled(), asyncio.TaskGroup() as group:
+            group.create_task(collect_shortly())
             _prepare_rescues(settings, hosts, gateway, clock, bus, group)
             await gateway.run()
         await gateway.leave()

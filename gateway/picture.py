@@ -107,8 +107,7 @@ def _instrument(watch: InstrumentWatch, judged: _Judged) -> InstrumentNow:
     known, ledger, plain = watch.known, watch.ledger, watch.plain_frame
     at, readings = 0.0, dict[str, ReadingNow]()
     if plain is not UNSET:  # said without making the frame, which nobody else may ever ask for
-        _, _, _, at, channels, values = plain
-        readings = _readings(watch, zip(channels, _ALL_OK, values, strict=False), judged)
+        at, readings = plain.received_at, _readings(watch, zip(plain.channels, _ALL_OK, plain.numbers, strict=False), judged)
     elif (frame := watch.frame) is not None:
         at, sent = frame.received_at, frame.readings
         statuses = [_OK if x.status is _FINE else x.status.value for x in sent.values()]

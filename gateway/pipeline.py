@@ -39,9 +39,12 @@ _STATE_EVERY_S = 60.0
 # (choice) A page shows within a second what happened, or how people inside breathe; clean air of empty spaces may wait.
 _STIRRED_S, _STILL_S = 1.0, 5.0
 _STORE_EVERY_S = 2.0
+_UNANSWERED_EVERY_S = 0.5  # (choice) how often it is looked whether an answer of the api is overdue
 _KEPT_EVERY_S = 1.0  # (choice) how much the uplink sends again after a kill
 _SNAPSHOT_EVERY_S = 60.0  # `pipeline.md` §6
 _SNAPSHOT_INPUTS = 10_000  # same place
+# (choice) at least between two: each takes the disk some milliseconds, and those of a city's sites would all be due at once.
+_SNAPSHOT_PAUSE_S = 0.1
 _BEAT_S = 1.0  # `trust.md` 7.2
 _PULSE = "/api/heartbeat"
 _AHEAD_S = 1.0  # a journal ahead of the clock by more was written by a clock that was set back since
@@ -91,6 +94,8 @@ class Gateway:
         self._commits = Commits(journal, run_journal, clock, stored=self._note_stored, failing=self._note_failing)
         self._deadlines = Deadlines()
         self._telling: set[str] = set()  # sites with events the api does not have
+        self._news: set[str] = set()  # of them those with something to send now
+        self._tell_bell = Bell()
         self._foreign: set[str] = set()  # sites somebody speaks for and the settings do not name
         self._refused: list[Drained] = []  # what the store came to, and is not kept yet
         # A journal written by a clock that was ahead: its time is kept and runs on, or no deadline would ever pass again.
@@ -107,12 +112,12 @@ class Gateway:
         self._stepped_at = clock.now()
         self._plain = 0  # rows of plain frames so far
         self._snapshots = {host.site: _Kept(self._now(), 0) for host in hosts}
+        self._snapshot_at = 0.0  # when the newest was taken
         self._idle = cycle([*self._hosts])
         # A journal that is ahead of the clock has a time of its own, which the lane does not know.
         self._lane = Lane(hosts[0].engine.site.gas, journal.newest_source) if _in_lane(hosts) and not hosts[0].ahead_s else None
         self._fill = -1.0  # of the journal; not known yet
         self._shown = dict[str, float]()  # when each site's picture went out
-        self._fresh = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -199,9 +204,11 @@ class Gateway:
 
     def _keep_one(self, step: Step, sites: Iterable[str], now: float) -> None:
         """Have the step end with the snapshot of one of its sites that is due: it is a pause for all."""
+        if now < self._snapshot_at + _SNAPSHOT_PAUSE_S or self._commits.fails:
+            return
         site = next((site for site in sites if self._snapshots[site].due(now, self._plain)), None)
-        if site is not None and not self._commits.fails:
-            self._snapshots[site] = _Kept(now, self._plain)
+        if site is not None:
+            self._snapshots[site], self._snapshot_at = _Kept(now, self._plain), now
             step.snapshot = site, self._hosts[site].snapshot()
 
     async def _act(self) -> None:
@@ -247,8 +254,7 @@ class Gateway:
             host = self._hosts.get(site)  # the cap may take telemetry of a site that is served no more
             if host is not None and seq > host.seq:
                 host.seq = seq
-                self._telling.add(site)
-                self._fresh.set()
+                self._have_told(site)
         if stored.dropped or stored.fill != self._fill:
             self._fill = stored.fill
             for site, host in self._hosts.items():
@@ -304,24 +310,33 @@ class Gateway:
         except DecodeRejected as error:
             _log.warning("acknowledgement not understood", reason=error.reason)
             return
-        self._uplinks[site].acknowledge(ack, self._hosts[site].seq, self._now())
-        self._telling.add(site)  # it may ask for what it was sent already
+        uplink, newest = self._uplinks[site], self._hosts[site].seq
+        uplink.acknowledge(ack, newest, self._now())
+        if uplink.wants(self._now(), newest):  # more than may be under way at once, or what it was sent already
+            self._have_told(site)
+
+    def _have_told(self, site: str) -> None:
+        self._telling.add(site)
+        self._news.add(site)
+        self._tell_bell.ring()
 
     async def _send_events(self) -> None:
-        online = False
+        """Send what is new as it comes, and look twice a second at what stays without an answer."""
+        clock, look_at, online = asyncio.get_running_loop().time, 0.0, False
         while True:
             if self._bus.connected and not online:
                 # After an outage pages show what is so before they are told what was.
                 for host in self._hosts.values():
                     if self._now() - self._shown.get(host.site, -math.inf) >= _STIRRED_S:
                         await self._send_picture(host)
+                look_at = 0.0
             online = self._bus.connected
-            for site in [*self._telling]:
+            news, self._news = self._news, set()
+            if clock() >= look_at:
+                news, look_at = news | self._telling, clock() + _UNANSWERED_EVERY_S
+            for site in news:
                 await self._tell(site)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await self._fresh.wait()
-            self._fresh.clear()
+            await self._tell_bell.wait(look_at)
 
     async def _tell(self, site: str) -> None:
         uplink, newest = self._uplinks[site], self._hosts[site].seq

@@ -14,7 +14,7 @@ from manway.codec_mqtt import U32, U32_MAX, DeviceState, physical
 from manway.gas import GasRows
 from manway.gas_columns import Flags
 from manway.plain import Plain, Source
-from manway.site import InstrumentWatch
+from manway.site import InstrumentWatch, PlainFrame
 
 _NO_LIMITS = -1  # in the place of a row
 _ASKS = np.dtype([("row", np.intp), ("least", np.float64), ("greatest", np.float64)])  # of a number: what a sensor can say
@@ -112,9 +112,9 @@ class Round:
 
     def take(self, gas: GasRows, now: float) -> tuple[set[int], set[int]]:
         """Keep the frames and have the rows take their numbers; return the rows with another status, and the noticed ones."""
-        take, values_of = air.take_plain, self.values
+        take, numbers, size = air.take_plain, self._values.tobytes(), self._values.itemsize
         for seat, seq, t, (begin, end) in zip(self.seats, self.seqs, self.times, pairwise(self._begins), strict=True):
-            take(seat.watch, now, (seat.boot, seq, t, now, seat.channels, values_of[begin:end]))
+            take(seat.watch, now, PlainFrame(seat.boot, seq, t, now, seat.channels, numbers[begin * size : end * size]))
         rows, values, calm = self._index[self._limited], self._values[self._limited], self._calm
         if not self._moving:
             gas.note(rows, values, now)

@@ -119,7 +119,7 @@ def take_plain(watch: InstrumentWatch, now: float, plain_frame: PlainFrame) -> N
     instrument `quiet`, `answer` says what follows from it.
     """
     ledger = watch.ledger
-    ledger.highest = plain_frame[1]
+    ledger.highest = plain_frame.seq
     ledger.received += 1
     if now > watch.heard_at:  # noqa: PLR1730  `max` costs more than all the rest here
         watch.heard_at = now

@@ -1,5 +1,6 @@
 """The engine's picture of one site: instruments, locks, spaces, alarms, as they are known now."""
 
+import struct
 from collections import defaultdict
 
 import msgspec
@@ -36,8 +37,28 @@ class Broadcast(msgspec.Struct, frozen=True):
     at: float
 
 
-# A frame all of whose readings are numbers, not made yet: boot, seq, ts, received_at, its channels and their numbers.
-PlainFrame = tuple[int, int, int, float, tuple[str, ...], list[float]]
+class PlainFrame(msgspec.Struct, frozen=True, gc=False):
+    """A frame all of whose readings are numbers, not made yet; `packed` are the numbers of its channels, eight bytes each.
+
+    Nothing in it can be part of a cycle: the collector never walks the newest frames of a city.
+    """
+
+    boot: int
+    seq: int
+    ts: int
+    received_at: float
+    channels: tuple[str, ...]
+    packed: bytes
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """What its channels read, in their order."""
+        return struct.unpack(f"{len(self.channels)}d", self.packed)
+
+    def made(self, device: str) -> Frame:
+        """Return the frame of this device."""
+        readings = {name: Reading(Status.OK, number) for name, number in zip(self.channels, self.numbers, strict=True)}
+        return Frame(device, self.boot, self.seq, self.ts, self.received_at, readings)
 
 
 class InstrumentWatch(msgspec.Struct):
@@ -74,7 +95,7 @@ class InstrumentWatch(msgspec.Struct):
     def frame(self) -> Frame | None:
         """Its newest frame."""
         if self.plain_frame is not msgspec.UNSET:
-            self.frame = _made(self.known.device, *self.plain_frame)
+            self.frame = self.plain_frame.made(self.known.device)
         return self.newest
 
     @frame.setter
@@ -110,12 +131,6 @@ class InstrumentWatch(msgspec.Struct):
     def space(self) -> str:
         """Where it works now."""
         return self.known.space
-
-
-def _made(device: str, boot: int, seq: int, ts: int, at: float, channels: tuple[str, ...], values: list[float]) -> Frame:
-    return Frame(
-        device, boot, seq, ts, at, {channel: Reading(Status.OK, value) for channel, value in zip(channels, values, strict=True)}
-    )
 
 
 class WrittenGrant(msgspec.Struct, frozen=True):

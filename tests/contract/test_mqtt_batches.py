@@ -139,7 +139,7 @@ def test_a_batch_is_acknowledged_in_order_in_one_write(monkeypatch: pytest.Monke
 @given(PUBLICATIONS)
 def test_what_is_said_is_cut_again_into_what_it_was(version5: object, said: list[Publication]) -> None:
     one, written = BatchClient("a", lambda *_: None, lambda *_: None, version5=bool(version5)), list[bytes]()
-    one._packet_queue = lambda _kind, packet, *_: written.append(packet)  # type: ignore[method-assign,assign,return-value]
+    one._packet_queue = lambda _kind, packet, *_: written.append(packet)  # type: ignore[method-assign,assignment]
     ids = one.say_many(said, {1, 2, 5})
     found = PacketStream(version5=bool(version5)).feed(b"".join(written))
     assert found == Cut([Message(p.topic, p.payload, p.retain) for p in said], ids)

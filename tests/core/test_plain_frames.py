@@ -1,5 +1,7 @@
 """What plain frames ask of the engine: who is quiet, a frame that is made when somebody looks, and rows that sites share."""
 
+import struct
+
 import msgspec
 import numpy as np
 import pytest
@@ -38,7 +40,8 @@ def is_quiet(bench: Bench) -> bool:
 def calm(frame: Frame) -> PlainFrame:
     """A frame as the lane has it."""
     values = [reading.value or 0.0 for reading in frame.readings.values()]
-    return (frame.boot, frame.seq, frame.ts, frame.received_at, tuple(frame.readings), values)
+    packed = struct.pack(f"{len(values)}d", *values)
+    return PlainFrame(frame.boot, frame.seq, frame.ts, frame.received_at, tuple(frame.readings), packed)
 
 
 # -- quiet ------------------------------------------------------------------------------------------------------------
