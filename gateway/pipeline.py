@@ -203,11 +203,15 @@ class Gateway:
             self._snapshots[host.site].inputs += len(entry.inputs)
 
     def _keep_one(self, step: Step, sites: Iterable[str], now: float) -> None:
-        """Have the step end with the snapshot of one of its sites that is due: it is a pause for all."""
+        """Have the step end with the snapshot of one of its sites that is due: it is a pause for all.
+
+        The one that waits longest, or with more sites than the pauses let through in a minute the last never had theirs.
+        """
         if now < self._snapshot_at + _SNAPSHOT_PAUSE_S or self._commits.fails:
             return
-        site = next((site for site in sites if self._snapshots[site].due(now, self._plain)), None)
-        if site is not None:
+        due = [site for site in sites if self._snapshots[site].due(now, self._plain)]
+        if due:
+            site = min(due, key=lambda one: self._snapshots[one].at)
             self._snapshots[site], self._snapshot_at = _Kept(now, self._plain), now
             step.snapshot = site, self._hosts[site].snapshot()
 

@@ -107,6 +107,10 @@ class BatchClient(paho.Client):
             self._packet_queue(_PUBLISH, b"".join(packets), ids[-1], 1)  # QoS 1: paho has nothing to say when it is written
         return ids
 
+    def forget(self) -> None:
+        """Hold itself no longer: with all that it has read and not written it goes at once, not when cycles are collected."""
+        self.on_message = self.on_publish = None
+
     def _fresh_id(self, taken: Container[int]) -> int:
         self._newest_id = self._newest_id % _IDS + 1
         while self._newest_id in taken:
@@ -177,5 +181,5 @@ def _refusal(reason: int) -> str:
         return ""
     try:
         return str(ReasonCode(PacketTypes.PUBACK, identifier=reason))
-    except KeyError:
+    except (KeyError, ValueError):  # nobody's reason, or that of other packets alone
         return f"reason {reason}"

@@ -42,7 +42,7 @@ class Session:
         self.setup, self._listener = setup, listener
         self.log = _log.bind(url=setup.url, client_id=setup.client_id)
         self.client: BatchClient | None = None  # of the connection that stands or is being made
-        self.live = False  # subscriptions accepted, birth and outbox sent
+        self.live = False  # subscriptions accepted, birth sent, and of the outbox as much as may be under way
         self.welcome = False  # the broker has taken this connection
         self.at_once = False  # the next attempt needs no wait: it asks for something else
         self.received = 0  # messages so far
@@ -87,7 +87,6 @@ class Session:
         client = BatchClient(setup.client_id, self._on_batch, self._on_puback, version5=self._version5)
         if not client.batching:
             self.log.warning("mqtt_plain_paho", reason="internals of this paho-mqtt differ: slower, otherwise the same")
-        self._in_flight = _IN_FLIGHT
         client.on_socket_open = _no_delay
         client.on_socket_register_write = _later
         client.on_connect = self._on_connect
@@ -107,7 +106,10 @@ class Session:
             self._version5 = not self._version5
         self.live = self._unanswered = False
         client, self.client = self.client, None
-        if client is not None and (link := client.socket()) is not None:
+        if client is None:
+            return
+        client.forget()
+        if (link := client.socket()) is not None:
             link.close()
 
     # ---- what others want said

@@ -80,7 +80,7 @@ class NetworkThread:
     def acknowledge(self, connection: int, mids: list[int]) -> None:
         """Have the thread acknowledge what came over this connection, in the order of these calls, with its next write.
 
-        No sleep of a window is broken off for it: the broker can wait, and many windows then have one write each.
+        No short sleep is broken off for it: the broker can wait, and many reads then have one write between them.
         """
         self._acknowledged.append((connection, mids))
         self._call(patient=True)

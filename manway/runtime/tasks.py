@@ -47,7 +47,10 @@ class OneThread:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._asked.put(partial(self._carry_out, loop, done, work))
-        return await done
+        try:
+            return await done
+        finally:
+            del done, work  # or an error held itself and the work, through the frames it passed, until cycles are collected
 
     def close(self) -> None:
         """Wait for the running piece and end the thread; who waits for a later piece is cancelled."""
@@ -73,6 +76,7 @@ class OneThread:
             answer = work()
         except BaseException as error:  # noqa: BLE001  it is raised where the work was asked for
             _tell(loop, done, partial(done.set_exception, error))
+            del done, work  # as above
         else:
             _tell(loop, done, partial(done.set_result, answer))
 

@@ -158,6 +158,8 @@ class TelemetryStore(Protocol):
     def settle(self, now: float) -> None:
         """Store durably what is complete at `now` (Unix seconds, on the clock of `Frame.received_at`); infinity: everything.
 
+        Where much is complete a call may store a part of it; called again and again, a store comes to the end of it.
+
         Raises:
             StoreUnavailable: what was taken is still held; settle again.
         """

@@ -7,18 +7,21 @@ else in the chunk of its hour, else in a new one.
 """
 
 import sqlite3
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from manway.errors import StoreUnavailable
-from manway.runtime.telemetry_chunks import MINUTE_MS, Chunk, Rows, chunks_of, merged, packed
-from manway.runtime.telemetry_layouts import Integers, Layouts
+from manway.runtime.telemetry_chunks import FRAME, MINUTE_MS, POINT, Chunk, Rows, chunks_of, merged, packed
+from manway.runtime.telemetry_layouts import Integers, Layouts, Numbers
 from manway.runtime.telemetry_open import Samples
 
+_log = structlog.get_logger(__name__)
 DAY_MINUTES = 1440
 HOUR_MINUTES = 60
 DAYS_OPEN = 4  # (choice) today, and room for a backlog that is sent beside it
@@ -57,12 +60,14 @@ class Day:
         self.closed_hours: set[int] = set()
 
     def fresh(self, minute: int) -> bool:
-        """Say whether the file certainly has no row of this minute."""
-        return minute > self.newest and minute not in self.settled
+        """Say whether the file certainly has no row of this minute, and no chunk of an hour where one of it would stand."""
+        of_hour = minute in self.closed_hours or self.touched.get(minute)
+        return minute > self.newest and minute not in self.settled and not of_hour
 
-    def untouched(self, hour: int) -> bool:
-        """Say whether `touched` tells of everything the file has of this hour, named by its first minute."""
-        return hour > self.newest and hour not in self.closed_hours
+    def seen(self, hour: int) -> Numbers | None:
+        """Return the channels of which something may stand in the hour with this first minute, None where any may."""
+        open_yet = hour > self.newest and hour not in self.closed_hours
+        return np.fromiter(self.touched.get(hour, ()), np.uint32) if open_yet else None
 
     def put_minutes(self, minutes: Iterable[int], kinds: Sequence[Samples]) -> list[Samples]:
         """Write the rows of fresh minutes, a chunk per channel and minute; return those of idle channels, unwritten."""
@@ -81,11 +86,11 @@ class Day:
 
     def put_hour(self, hour: int, kinds: Sequence[Samples], *, last: bool) -> None:
         """Write the rows of idle channels of one hour, a chunk each; `last` when no more of the hour follow."""
-        touched = np.fromiter(self.touched[hour], np.uint32)
+        seen = self.seen(hour)
         with self.db:
             self.db.execute("BEGIN IMMEDIATE")
             for samples in kinds:
-                known = np.isin(samples.ch, touched) if self.untouched(hour) else np.ones(len(samples.ch), np.bool_)
+                known = np.ones(len(samples.ch), np.bool_) if seen is None else np.isin(samples.ch, seen)
                 self._put_new(samples.chosen(~known), per_minutes=HOUR_MINUTES)
                 self._merge(samples.chosen(known), idle_most=IDLE_MOST)
         if last:  # until then no chunk of its channels is there but what `touched` tells of
@@ -139,8 +144,7 @@ class Day:
         for t0 in sorted(set(homes.values())):
             rows = cells[placed == t0]
             rows["at"] = t[placed == t0] - t0 * MINUTE_MS
-            before = known[t0].rows if t0 in known else np.empty(0, cells.dtype)
-            chunks.append(packed(t0, ch, merged(before, rows)))
+            chunks.append(packed(t0, ch, merged(_readable(known[t0]), rows) if t0 in known else rows))
         return chunks
 
     def _stored(self, t0: int, ch: int) -> Chunk | None:
@@ -234,6 +238,18 @@ def writable(path: Path, schema: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _readable(chunk: Chunk) -> Rows:
+    """Return a chunk's rows, none of one that rotted on the disk.
+
+    What is new takes its place: nobody could read it, and the ledger tells what is missing. Else all sites would wait for it.
+    """
+    try:
+        return chunk.rows
+    except zlib.error as error:
+        _log.error("damaged_chunk_replaced", minute=chunk.t0, channel=chunk.ch, rows=chunk.n, reason=str(error))
+        return np.empty(0, FRAME if chunk.is_of_frames() else POINT)
 
 
 def _hour(minute: int) -> int:

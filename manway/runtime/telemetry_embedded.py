@@ -154,12 +154,14 @@ class EmbeddedStore:
     def prune(self, before_ms: int) -> None:
         """Delete the files of whole days that end at or before `before_ms`; see TelemetryStore."""
         with self._writing() as writer:
-            writer.settle(math.inf)
-            for day, path in self._days():
-                if (day + 1) * DAY_MINUTES * MINUTE_MS <= before_ms:
-                    writer.files.forget(day)
-                    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-                        path.with_name(name).unlink(missing_ok=True)
+            try:
+                writer.settle(math.inf)
+            finally:  # a disk that is too full to write to is what this makes room on
+                for day, path in self._days():
+                    if (day + 1) * DAY_MINUTES * MINUTE_MS <= before_ms:
+                        writer.files.forget(day)
+                        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+                            path.with_name(name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Write what is open and close every file; see TelemetryStore."""

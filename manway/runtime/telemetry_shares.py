@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from manway.runtime.telemetry_chunks import FRAME, POINT
 from manway.runtime.telemetry_days import IDLE_MOST
-from manway.runtime.telemetry_layouts import Integers, Layouts
+from manway.runtime.telemetry_layouts import Integers, Layouts, Numbers
 from manway.runtime.telemetry_open import Held, OpenMinute, Part, Samples, joined
 
 SHARE = 240_000  # (choice) cost of a share: two thousand chunks of sixty rows, 60 ms of work in steps of a few
@@ -80,14 +80,15 @@ class IdleHour:
         if self._tail_rows >= self._piece:
             self._join()
 
-    def cost(self, layouts: Layouts, *, is_new: bool) -> npt.NDArray[np.float64]:
-        """Return what writing costs, by the number of the frame that the rows belong to; `is_new` to its file, or late."""
+    def cost(self, layouts: Layouts, seen: Numbers | None) -> npt.NDArray[np.float64]:
+        """Return what writing costs, by the number of the frame that the rows belong to; `seen` is `Day.seen` of the hour."""
         self._join()
         rows = np.zeros(len(layouts.home), np.int64)
         for kinds in self._parts:
             for samples in kinds:
                 rows += np.bincount(layouts.home[samples.ch], minlength=len(rows))
-        return _cost(rows, np.minimum(rows, layouts.own), are_new=is_new)
+        again = layouts.own if seen is None else np.bincount(layouts.home[seen], minlength=len(rows))
+        return _cost(rows, np.minimum(rows, layouts.own), again)
 
     def between(self, first: int, end: int, layouts: Layouts) -> list[Samples]:
         """Return the rows of devices whose frames have these numbers, in order; `cost` was asked before."""
@@ -116,7 +117,8 @@ def cost_of_minutes(
     rows = np.zeros(len(layouts.home), np.int64)
     np.add.at(rows, layouts.frame, frames * (layouts.width + 1))
     most = rows // (IDLE_MOST + 1) if are_new else rows
-    return _cost(rows, np.minimum(most, len(minutes) * layouts.own), are_new=are_new), parts
+    chunks = np.minimum(most, len(minutes) * layouts.own)
+    return _cost(rows, chunks, np.zeros_like(chunks) if are_new else chunks), parts
 
 
 def rows_between(parts: Sequence[Part], first: int, end: int, layouts: Layouts) -> list[Samples]:
@@ -136,12 +138,14 @@ def rows_between(parts: Sequence[Part], first: int, end: int, layouts: Layouts) 
 
 
 def cut(cost: npt.NDArray[np.float64], most: float) -> list[int]:
-    """Return the bounds of shares that cost about the same, `most` at most if no single number costs more."""
+    """Return the bounds of shares that cost about the same: none costs more than `most` and its last number together."""
     total = float(cost.sum())
     count = max(1, int(np.ceil(total / most)))
     share = np.minimum((np.cumsum(cost) - cost) * count // max(total, 1.0), count - 1)
     return [0, *(np.flatnonzero(share[1:] != share[:-1]) + 1).tolist(), len(cost)]
 
 
-def _cost(rows: Integers, chunks: Integers, *, are_new: bool) -> npt.NDArray[np.float64]:
-    return (rows + (CHUNK_COST if are_new else MERGE_COST) * chunks).astype(np.float64)
+def _cost(rows: Integers, chunks: Integers, again: Integers) -> npt.NDArray[np.float64]:
+    """Return the cost of rows in `chunks`, of which up to `again` are looked up, read and written again."""
+    again = np.minimum(again, chunks)
+    return (rows + CHUNK_COST * (chunks - again) + MERGE_COST * again).astype(np.float64)

@@ -143,7 +143,7 @@ class Writer:
 
     def _job_of_hour(self, hour: int) -> Job:
         idle, day = self._idle[hour], hour // DAY_MINUTES
-        cost = idle.cost(self.files.layouts, is_new=self.files.day(day).untouched(hour))
+        cost = idle.cost(self.files.layouts, self.files.day(day).seen(hour))
         del self._idle[hour]
 
         def put(kinds: Sequence[Samples], last: bool) -> None:  # noqa: FBT001
