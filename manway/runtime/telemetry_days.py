@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS permit(number INTEGER PRIMARY KEY, id TEXT NOT NULL U
 _DAY_SCHEMA = """CREATE TABLE IF NOT EXISTS chunk(t0 INT, ch INT, n INT NOT NULL, span INT NOT NULL, n_ok INT NOT NULL,
   lo REAL, hi REAL, sum REAL, last REAL, q INT NOT NULL, enc INT NOT NULL, body BLOB NOT NULL,
   PRIMARY KEY(t0, ch)) STRICT, WITHOUT ROWID"""
+_ROTTEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _PUT = f"INSERT OR REPLACE INTO chunk({COLUMNS}) VALUES (?{', ?' * 11})"  # noqa: S608  a constant
 _GET = f"SELECT {COLUMNS} FROM chunk WHERE t0 = ? AND ch = ?"  # noqa: S608  a constant
 
@@ -50,11 +51,11 @@ class Day:
 
     def __init__(self, path: Path) -> None:
         self.db = writable(path, _DAY_SCHEMA)
-        (last,) = self.db.execute("SELECT max(t0) FROM chunk").fetchone()
-        self.newest = -1 if last is None else int(last)
-        if last is not None:
-            of_hour = self.db.execute("SELECT max(t0 + span - 1) FROM chunk WHERE t0 = ?", (_hour(self.newest),)).fetchone()
-            self.newest = max(self.newest, int(of_hour[0] or 0))
+        try:
+            self.newest = _newest_minute(self.db)
+        except sqlite3.Error:
+            self.db.close()
+            raise
         self.settled: set[int] = set()
         self.touched: defaultdict[int, set[int]] = defaultdict(set)
         self.closed_hours: set[int] = set()
@@ -200,7 +201,7 @@ class Files:
         """Return a day's file, opened; the one that was opened first is closed when there are too many."""
         if day not in self.days:
             name = date.fromordinal(day + EPOCH_DAY).isoformat()
-            self.days[day] = Day(self._directory / f"{name}.db")
+            self.days[day] = _opened(self._directory / f"{name}.db")
             while len(self.days) > DAYS_OPEN:
                 self.forget(next(iter(self.days)))
         return self.days[day]
@@ -215,6 +216,25 @@ class Files:
         for day in [*self.days]:
             self.forget(day)
         self.meta.close()
+
+
+def _opened(path: Path) -> Day:
+    """Open a day's file; one that SQLite cannot read is set aside, never deleted, and a new one takes its place.
+
+    Else one late frame of that day would have all sites wait for it, for good.
+    """
+    try:
+        return Day(path)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) not in _ROTTEN:
+            raise
+        reason = str(error)
+    number = 1 + sum(1 for _ in path.parent.glob(f"{path.name}.damaged-*[0-9]"))
+    for part in ("-wal", "-shm", ""):  # the file itself last: a death in between finds it damaged again
+        if (beside := path.with_name(path.name + part)).exists():
+            beside.rename(path.with_name(f"{path.name}.damaged-{number}{part}"))
+    _log.error("damaged_day_set_aside", file=path.name, aside=f"{path.name}.damaged-{number}", reason=reason)
+    return Day(path)
 
 
 def writable(path: Path, schema: str) -> sqlite3.Connection:
@@ -238,6 +258,15 @@ def writable(path: Path, schema: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _newest_minute(db: sqlite3.Connection) -> int:
+    """Return the last minute that has a row, -1 for none."""
+    (last,) = db.execute("SELECT max(t0) FROM chunk").fetchone()
+    if last is None:
+        return -1
+    (of_hour,) = db.execute("SELECT max(t0 + span - 1) FROM chunk WHERE t0 = ?", (_hour(int(last)),)).fetchone()
+    return max(int(last), int(of_hour or 0))
 
 
 def _readable(chunk: Chunk) -> Rows:

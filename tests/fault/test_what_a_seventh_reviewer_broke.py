@@ -177,6 +177,30 @@ def test_one_chunk_that_rotted_does_not_keep_the_store_from_all_others(tmp_path:
     assert store.ledger("g-2", NOON, NOON + HOUR) == Ledger(received=10)
 
 
+def test_a_day_that_rotted_is_set_aside_and_keeps_the_store_from_nothing(tmp_path: Path, store: EmbeddedStore) -> None:
+    rotten = b"rotten" * 1000
+    (tmp_path / "2026-11-20.db").write_bytes(rotten)
+    store.write([a_row("g-1", seq=1, ts=NOON - 2 * DAY)], 1)
+    store.write([a_row("g-2", seq=k, ts=NOON + k) for k in range(10)], 2)
+    with capture_logs() as logs:
+        store.settle(math.inf)
+    assert store.durable() == 2
+    assert [(line["event"], line["aside"]) for line in logs] == [("damaged_day_set_aside", "2026-11-20.db.damaged-1")]
+    assert (tmp_path / "2026-11-20.db.damaged-1").read_bytes() == rotten
+    assert store.ledger("g-1", NOON - 3 * DAY, NOON) == Ledger(received=1)
+    assert store.ledger("g-2", NOON, NOON + HOUR) == Ledger(received=10)
+
+
+def test_a_day_of_another_version_is_not_taken_for_a_rotten_one(tmp_path: Path, store: EmbeddedStore) -> None:
+    with closing(sqlite3.connect(tmp_path / "2026-11-20.db")) as day:
+        day.executescript("CREATE TABLE chunk(later INT); PRAGMA user_version=99")
+    store.write([a_row("g-1", seq=1, ts=NOON - 2 * DAY)], 1)
+    with pytest.raises(StoreUnavailable, match="another version wrote it"):
+        store.settle(math.inf)
+    assert [path.name for path in tmp_path.glob("*damaged*")] == []
+    (tmp_path / "2026-11-20.db").unlink()  # else the fixture's close meets it again
+
+
 def test_old_days_are_forgotten_although_the_disk_takes_no_more(tmp_path: Path, store: EmbeddedStore) -> None:
     for seq, ts in enumerate((NOON - 2 * DAY, NOON)):
         store.write([a_row("g-1", seq=seq, ts=ts)], seq)
