@@ -43,6 +43,7 @@ class Box:
         self.boot_s = 0.0
         self._process = process
         self._lines: asyncio.Queue[str] = asyncio.Queue()
+        self._turn = asyncio.Lock()  # a test and the gateway's ladder may want the one shell at the same time
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
     async def run(self, command: str) -> None:
@@ -52,12 +53,13 @@ class Box:
             AssertionError: it failed, or the machine ended; with the console's last lines.
             TimeoutError: it did not end in time.
         """
-        while not self._lines.empty():
-            self._lines.get_nowait()
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{command}\n".encode())
-        async with asyncio.timeout(COMMAND_WITHIN_S):
-            said = await self._until("BOX did ")
+        async with self._turn:
+            while not self._lines.empty():
+                self._lines.get_nowait()
+            self._process.stdin.write(f"{command}\n".encode())
+            async with asyncio.timeout(COMMAND_WITHIN_S):
+                said = await self._until("BOX did ")
         assert said.endswith(" 0"), "\n".join(self.console)
 
     async def kill_bluetoothd(self) -> None:
