@@ -44,6 +44,7 @@ class Box:
         self._process = process
         self._lines: asyncio.Queue[str] = asyncio.Queue()
         self._turn = asyncio.Lock()  # a test and the gateway's ladder may want the one shell at the same time
+        self._asked = 0
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
     async def run(self, command: str) -> None:
@@ -55,11 +56,11 @@ class Box:
         """
         assert self._process.stdin is not None
         async with self._turn:
-            while not self._lines.empty():
-                self._lines.get_nowait()
-            self._process.stdin.write(f"{command}\n".encode())
+            self._asked += 1  # the answer of a command whose caller was cancelled is nobody else's
+            # In quotes, or the console's echo of the command would be taken for the answer.
+            self._process.stdin.write(f"{command}; echo BOX 'answers' {self._asked} $?\n".encode())
             async with asyncio.timeout(COMMAND_WITHIN_S):
-                said = await self._until("BOX did ")
+                said = await self._until(f"BOX answers {self._asked} ")
         assert said.endswith(" 0"), "\n".join(self.console)
 
     async def kill_bluetoothd(self) -> None:

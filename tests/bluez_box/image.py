@@ -44,7 +44,7 @@ socat TCP-LISTEN:5555,fork,reuseaddr,nodelay UNIX-CONNECT:/run/dbus/system_bus_s
 btattach -B /dev/hvc0 -P h4 -N &
 until $B grep -q :15B3 /proc/net/tcp; do $B usleep 20000; done
 echo BOX ready
-while read -r line; do eval "$line"; echo "BOX did $?"; done
+while read -r line; do eval "$line"; done
 $B poweroff -f
 """
 _BLUETOOTH = """[General]
