@@ -1,39 +1,60 @@
 """The quick way of a frame that is all numbers: from its topic into columns of all sites of a process (`manway/plain.py`).
 
 Theory. Nearly every message is the next frame of an instrument whose last one was read under the same birth and plan, and
-every channel in it is a number. The lane decodes such frames, has the rows of all sites take their numbers in one go, and has
-an engine hear only of those that may mean more than their numbers. Whatever is not so plain (a fault, a hole, another boot, a
-replay, a held frame) is given back untouched, and with it whatever its device says behind it, so that devices keep their order.
-A restart replays what the lane took the ordinary way: both ways end in the same state.
+every channel in it is a number. The lane decodes such frames into columns, looks at all of them in a few passes of arrays, has
+the rows of all sites take their numbers in one go, and has an engine hear only of those that may mean more than their numbers.
+Whatever is not so plain (a fault, a hole, another boot, a replay, a held frame) is given back untouched, and with it whatever
+its device says behind it, so that devices keep their order. A restart replays what the lane took the ordinary way: both ways
+end in the same state.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from itertools import chain, compress, repeat
+from operator import not_
+from typing import Annotated, NamedTuple
 
 import msgspec
+import numpy as np
 
 from gateway.host import SiteHost
 from gateway.journal import Entry, PlainEntry
-from gateway.rounds import MOST_CHANNELS, Numbers, Round, Seat
-from manway import air
-from manway.codec_mqtt import REPLAY_AFTER_S
+from gateway.rounds import Frames, all_true, columns, judged, turns
+from gateway.seats import UNSEEN, Seat, Seats
+from manway.codec_mqtt import REPLAY_AFTER_S, U32, U32_MAX
 from manway.gas import GasRows
+from manway.gas_columns import Flags, Indices
 from manway.ids import Status
 from manway.plain import Source
 from manway.runtime.ports import Message
 from manway.site import InstrumentWatch
 
-# (choice) that one device may end in a step; a round of a few frames costs more than the ordinary way, so its flood goes there.
+_MOST_CHANNELS = 255  # of a frame: its width is a byte of the columns
+# (choice) that one device may have in a step; a round of a few frames costs more than the ordinary way: its flood goes there.
 _MOST_ROUNDS = 16
 _MOST_WAYS = 8  # (choice) sets of channels that one boot of an instrument may name and use the lane
-_UNSEEN = -1  # the version of an engine that the lane has not seen an instrument under
 _HAIR_S = 0.001  # what rounding might call late goes the ordinary way, which says whether it is
 _PROMPT_S = REPLAY_AFTER_S - _HAIR_S  # what is not older is in time, however its clock stands
+_AT_ONCE = 128  # (choice) messages that are objects at the same time: they fit into the processor's cache
+_NOWHERE = -1  # the place of a topic without a seat
+_NEVER = 1 << 40  # no batch has so many messages
 
-_decode = msgspec.json.Decoder(Numbers).decode
+
+class _Numbers(msgspec.Struct, frozen=True, gc=False):
+    """`GasFrames` of one row with a time, in which every channel has a number: anything else does not decode."""
+
+    b: U32
+    s: Annotated[int, msgspec.Meta(ge=1, le=U32_MAX)]
+    u: int
+    t: Annotated[int, msgspec.Meta(gt=0, lt=1 << 53)]
+    v: dict[str, tuple[float]]
+    dt: Annotated[list[int], msgspec.Meta(max_length=0)] = []
+    q: Annotated[dict[str, list[str]], msgspec.Meta(max_length=0)] = {}
+
+
+_decode = msgspec.json.Decoder(_Numbers).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOTHING = _Numbers(0, 1, 0, 1, {})  # in the place of what does not decode: no instrument says it
 
 
 class Taken(NamedTuple):
@@ -59,34 +80,34 @@ class Lane:
 
     def __init__(self, gas: GasRows, sources: int) -> None:
         self._gas, self._sources = gas, sources
-        self._seats: dict[str, Seat] = {}
-        self._seat_of: dict[tuple[str, str], Seat] = {}  # the same by site and device, and those that were
-        self._seat_below: dict[tuple[str, ...], str] = {}  # what all topics of a device begin with -> the topic of its seat
+        self._seats = Seats()
+        self._topic_of: dict[tuple[str, str], str] = {}  # of the seat of a site's device, and of those that were
+        self._topic_below: dict[tuple[str, ...], str] = {}  # what all topics of a device begin with -> the topic of its seat
         self._known: dict[tuple[str, str], list[Source]] = {}  # of the newest boot of every site's device
         self._spoke: dict[str, tuple[int, list[str]]] = {}  # number and channels of what came the ordinary way last, by topic
         self._new: list[Source] = []
-        self._turn = 0
 
     def seat(self, topic: str, host: SiteHost, device: str) -> None:
         """Let the next frame under this topic use the lane, if it is like the one before it, which went the ordinary way."""
         watch, birth = host.engine.site.instruments.get(device), host.birth_in_use(device)
         if watch is None or birth is None or watch.frame is None:
             return
-        frame, readings, known = watch.frame, watch.frame.readings, self._seats.get(topic)
-        if known is not None and known.names == [*readings]:
+        frame, readings, place = watch.frame, watch.frame.readings, self._seats.at.get(topic)
+        names = tuple(readings)
+        if place is not None and self._seats.names[place] == names:
             return
         before, self._spoke[topic] = self._spoke.get(topic), (frame.seq, [*readings])
-        if known is not None and before != (frame.seq - 1, [*readings]):
+        if place is not None and before != (frame.seq - 1, [*readings]):
             return  # it says more, or less, than it does: nothing new before it has done so twice
         if not (watch.frame.boot == watch.ledger.boot == birth.b) or not watch.rows.keys() <= readings.keys():
             return
-        if not 0 < len(readings) <= MOST_CHANNELS or any(reading.status is not Status.OK for reading in readings.values()):
+        if not 0 < len(readings) <= _MOST_CHANNELS or any(reading.status is not Status.OK for reading in readings.values()):
             return
-        source = self._source(host.site, device, birth.b, tuple(readings))
+        source = self._source(host.site, device, birth.b, names)
         if source is None:
             return
-        self._seats[topic] = self._seat_of[host.site, device] = Seat(host, watch, birth, source)
-        self._seat_below[_device_of(topic)] = topic
+        self._seats.add(Seat(topic, host, watch, birth, source))
+        self._topic_of[host.site, device] = self._topic_below[_device_of(topic)] = topic
 
     def _source(self, site: str, device: str, boot: int, channels: tuple[str, ...]) -> Source | None:
         """Return the source of these frames, one as long as the boot lasts; None for a device that speaks in too many ways."""
@@ -103,109 +124,143 @@ class Lane:
 
     def take(self, messages: Sequence[Message], now: float) -> Taken:
         """Judge the plain frames of what arrived at `now`, Unix seconds; no deadline of any site may be due."""
-        taken, one, rest = Taken([], [], Counter(), set()), Round(), list[int]()
-        find, decode, ended = self._seats.get, _decode, Counter[Seat]()  # once here, not once a message
-        self._turn = turn = began = self._turn + 1
-        for place, message in enumerate(messages):
-            seat = find(message.topic)
-            if seat is None or message.retained:
-                rest.append(place)
-                self._bar(message.topic)
-                continue
-            if seat.turn == turn and seat.barred < began:  # its second: what it says next is judged behind what it said before
-                ended[seat] += 1
-                if ended[seat] > _MOST_ROUNDS:
-                    rest.append(place)
-                    seat.barred = turn
-                    continue
-                rest += self._judge(one, now, taken)
-                one = Round()
-                self._turn = turn = turn + 1
-            if seat.barred >= began or (seat.version != seat.engine.version and not self._look(message.topic, seat)):
-                rest.append(place)  # behind something of its device that was given back, whatever it was; or it is so itself
-                continue
-            try:
-                said = decode(message.payload)
-            except _UNREADABLE:
-                said = None
-            if said is None or not (
-                said.s == seat.ledger.highest + 1
-                and said.b == seat.boot
-                and [*said.v] == seat.names
-                and (seat.slow_s <= now - said.t / 1000 < _PROMPT_S or _in_time(seat, said, now))
-            ):
-                rest.append(place)
-                seat.barred = turn
-                continue
-            seat.turn = turn
-            one.places.append(place)
-            one.seats.append(seat)
-            one.seqs.append(said.s)
-            one.times.append(said.t)
-            one.values += chain.from_iterable(said.v.values())
-        rest += self._judge(one, now, taken)
-        taken.rest.extend([messages[place] for place in sorted(rest)])
+        taken = Taken([], [], Counter(), set())
+        places = [*map(self._seats.at.get, [message.topic for message in messages], repeat(_NOWHERE))]
+        rest = [i for i, message in enumerate(messages) if places[i] < 0 or message.retained]
+        if len(rest) < len(messages):
+            frames, boot = self._read(messages, places, rest)
+            frames = self._plain(frames, boot, self._barred(messages, places, rest), now)
+            if len(frames.message) < len(messages):
+                rest = [*set(range(len(messages))).difference(frames.message.tolist())]
+                rest.sort()
+            for one in frames.rounds():
+                self._judge(one, now, taken)
+        taken.rest.extend([messages[i] for i in rest])
         return taken
 
-    def _bar(self, topic: str) -> None:
-        """Give back what a device says behind this: its birth, for one, may have changed how its frames are read."""
-        seat = self._seats.get(self._seat_below.get(_device_of(topic), ""))
-        if seat is not None:
-            seat.barred = self._turn
+    def _read(self, messages: Sequence[Message], places: Sequence[int], rest: list[int]) -> tuple[Frames, Indices]:
+        """Return what instruments say in the channels they always name, and the boot of each frame; all else goes to `rest`."""
+        given_back, names = set(rest), self._seats.names
+        own = [i for i in range(len(messages)) if i not in given_back] if rest else [*range(len(messages))]
+        message, boot, seq, ts, width, values = list[int](), list[int](), list[int](), list[int](), list[int](), list[float]()
+        for begin in range(0, len(own), _AT_ONCE):
+            some = own[begin : begin + _AT_ONCE]
+            said = _decoded([messages[i].payload for i in some])
+            spoken, wanted = [one.v for one in said], [names[places[i]] for i in some]
+            if [*map(tuple, spoken)] != wanted:
+                usual = [tuple(one) == name for one, name in zip(spoken, wanted, strict=True)]
+                rest += compress(some, map(not_, usual))
+                some, said, spoken = [*compress(some, usual)], [*compress(said, usual)], [*compress(spoken, usual)]
+            message += some
+            boot += [one.b for one in said]
+            seq += [one.s for one in said]
+            ts += [one.t for one in said]
+            width += map(len, spoken)
+            values += chain.from_iterable(chain.from_iterable([one.values() for one in spoken]))
+        own_places = [places[i] for i in message]
+        place, widths = np.array(own_places, np.int64), np.array(width, np.int64)
+        frames = Frames(
+            np.array(message, np.int64),
+            place,
+            turns(own_places),
+            np.array(seq, np.int64),
+            np.array(ts, np.int64),
+            widths,
+            np.array(values, np.float64),
+            self._seats.heard.cells(place, widths),
+        )
+        return frames, np.array(boot, np.int64)
 
-    def _look(self, topic: str, seat: Seat) -> bool:
-        """See again what is so of an instrument: its site was judged since; say whether its next frame is read as its last."""
-        host, site, watch = seat.host, seat.engine.site, seat.watch
-        seat.version = seat.engine.version
-        same = site.instruments.get(seat.device) is watch and host.birth_in_use(seat.device) is seat.birth
-        if not same or seat.ledger is not watch.ledger or seat.ledger.boot != seat.boot:
-            del self._seats[topic]  # its next frame goes the ordinary way, and the one behind it has a new seat
-            return False
-        seat.slow_s = host.least_delay(seat.device, seat.boot)
-        seat.quiet = air.BESIDE.isdisjoint(seat.names) and air.quiet(site, watch)
-        return True
+    def _barred(self, messages: Sequence[Message], places: Sequence[int], rest: Sequence[int]) -> dict[int, int]:
+        """Return by place of a seat from which message on what its device says is given back: behind whatever else it said.
 
-    def _look_again(self, seat: Seat) -> None:
-        """Have the lane see anew what is so of every instrument of a space that is heard: nothing else can become otherwise."""
-        for watch in seat.engine.site.instruments_of(seat.watch.space):
-            if (beside := self._seat_of.get((seat.host.site, watch.device))) is not None:
-                beside.version = _UNSEEN
+        Its birth, for one, may have changed how its frames are read.
+        """
+        barred = dict[int, int]()
+        for i in sorted(rest, reverse=True):
+            topic = messages[i].topic
+            place = places[i] if places[i] >= 0 else self._seats.at.get(self._topic_below.get(_device_of(topic), ""), _NOWHERE)
+            if place >= 0:
+                barred[place] = i
+        return barred
 
-    def _judge(self, one: Round, now: float, taken: Taken) -> list[int]:
-        """Take a round into the rows and the engines, what must be written of it into `taken`; return what is given back."""
-        if not one.seats:
-            return []
-        if impossible := one.look(self._gas, now):
-            for i in impossible:
-                one.seats[i].barred = self._turn
-            return [one.places[i] for i in impossible] + self._judge(one.without(impossible), now, taken)
-        hosts = Counter([seat.host for seat in one.seats])
+    def _plain(self, frames: Frames, boot: Indices, barred: Mapping[int, int], now: float) -> Frames:
+        """Return the frames that are plain, and behind no other of their instrument that is not."""
+        seats, place = self._seats, frames.place
+        good = (boot == seats.boot[place]) & (frames.turn <= _MOST_ROUNDS)
+        if barred:
+            first = np.full(len(seats.seats), _NEVER)
+            first[[*barred]] = [*barred.values()]
+            good &= frames.message < first[place]
+        for one in seats.unseen(place):
+            if seats[one].same:
+                seats.see(one)
+            else:
+                good &= place != one
+                seats.drop(seats[one].topic)  # its next frame goes the ordinary way, and the one behind it has a new seat
+        good &= frames.seq == seats.highest[place] + 1 + frames.turn
+        good &= frames.all_of((frames.values >= seats.least[frames.cells]) & (frames.values <= seats.greatest[frames.cells]))
+        good = frames.without_followers(good)
+        good &= self._in_time(frames, good, now)
+        return frames if all_true(good) else frames.chosen(frames.without_followers(good))
+
+    def _in_time(self, frames: Frames, good: Flags, now: float) -> Flags:
+        """Say which of the good frames are no replay; the least delay of a boot, how far its clock is behind, is remembered."""
+        seats, place, delay_s = self._seats, frames.place, now - frames.ts / 1000
+        prompt: Flags = (seats.slow[place] <= delay_s) & (delay_s < _PROMPT_S)
+        late = set[int]()
+        for i in (good & ~prompt).nonzero()[0].tolist():
+            at, delay = place.item(i), delay_s.item(i)
+            if at not in late and delay < seats.slow.item(at):
+                source = seats[at].source
+                seats.slow[at] = seats[at].host.least_delay(source.device, source.boot, delay)
+            if at in late or delay - max(0.0, seats.slow.item(at)) >= _PROMPT_S:
+                late.add(at)
+            else:
+                prompt[i] = True
+        return prompt
+
+    def _judge(self, one: Frames, now: float, taken: Taken) -> None:
+        """Take a round into columns, rows and engines, and what must be written of it into `taken`."""
+        seats = self._seats
+        if taken.heard:  # in a round before
+            for place in seats.unseen(one.place):
+                seats.see(place)
+        counts = np.bincount(seats.host[one.place])
+        hosts = {seats.hosts[i]: counts.item(i) for i in counts.nonzero()[0].tolist()}
         for host in hosts:
             host.engine.tick(now)
             host.changed = True
-        other, noticed = one.take(self._gas, now)
+        found = judged(one, seats, self._gas, now)
         new, self._new = self._new, []
-        taken.entries.append(PlainEntry(now, one.columns(), new, any(host.keeps(now) for host in hosts)))
+        taken.entries.append(PlainEntry(now, columns(one, seats), new, any(host.keeps(now) for host in hosts)))
         taken.frames.update(hosts)
         heard: dict[SiteHost, list[InstrumentWatch]] = {}
-        for seat in one.heard(other | noticed):
+        for place in found.heard:
+            seat = seats[place]
             heard.setdefault(seat.host, []).append(seat.watch)
             self._look_again(seat)
         taken.heard.update(heard)
         for host, watches in heard.items():
-            if (entry := host.hear(watches, other, noticed, now)) is not None:
+            if (entry := host.hear(watches, found.other, found.noticed, now)) is not None:
                 taken.entries.append(entry)
-        return []
+
+    def _look_again(self, seat: Seat) -> None:
+        """Have the lane see anew what is so of every instrument of a space that is heard: nothing else can become otherwise."""
+        for watch in seat.host.engine.site.instruments_of(seat.watch.space):
+            place = self._seats.at.get(self._topic_of.get((seat.host.site, watch.device), ""))
+            if place is not None:
+                self._seats.version[place] = UNSEEN
+
+
+def _decoded(payloads: Sequence[bytes]) -> list[_Numbers]:
+    """Return what these say, `_NOTHING` for each that is no plain frame."""
+    try:
+        return [_decode(payload) for payload in payloads]
+    except _UNREADABLE:
+        return [_decoded([payload])[0] for payload in payloads] if len(payloads) > 1 else [_NOTHING]
 
 
 def _device_of(topic: str) -> tuple[str, ...]:
     """Return what all topics of a device begin with: root, version, shard, site, "dev", device (`manway/topics.py`)."""
     return tuple(topic.split("/", 6)[:6])
-
-
-def _in_time(seat: Seat, said: Numbers, now: float) -> bool:
-    """Say whether a frame is no replay, by how far its clock is behind at least; a lesser delay is remembered."""
-    delay_s = now - said.t / 1000
-    if delay_s < seat.slow_s:
-        seat.slow_s = seat.host.least_delay(seat.device, seat.boot, delay_s)
-    return delay_s - max(0.0, seat.slow_s) < _PROMPT_S

@@ -10,7 +10,6 @@ committed, and until then nothing is acknowledged to anybody and no effect takes
 
 import asyncio
 import contextlib
-import math
 import os
 import sqlite3
 from collections import defaultdict, deque
@@ -25,9 +24,10 @@ from gateway.deadlines import Deadlines
 from gateway.host import SiteHost
 from gateway.journal import Entry, Journal
 from gateway.lane import Lane
+from gateway.pictures import Pictures
 from gateway.sink_store import Drained, StoreSink
 from gateway.uplink import Uplink
-from manway.codec_mqtt import Acknowledgement, ApiHeartbeat, Heartbeat, decode, encode, pack_state
+from manway.codec_mqtt import Acknowledgement, ApiHeartbeat, Heartbeat, decode, encode
 from manway.errors import DecodeRejected
 from manway.measurements import gateway_line
 from manway.runtime.ports import Batch, Bus, Clock, Message, Run
@@ -35,9 +35,6 @@ from manway.runtime.tasks import Bell
 from manway.topics import Address, parse, root
 
 _log = structlog.get_logger("gateway")
-_STATE_EVERY_S = 60.0
-# (choice) A page shows within a second what happened, or how people inside breathe; clean air of empty spaces may wait.
-_STIRRED_S, _STILL_S = 1.0, 5.0
 _STORE_EVERY_S = 2.0
 _UNANSWERED_EVERY_S = 0.5  # (choice) how often it is looked whether an answer of the api is overdue
 _KEPT_EVERY_S = 1.0  # (choice) how much the uplink sends again after a kill
@@ -46,6 +43,7 @@ _SNAPSHOT_INPUTS = 10_000  # same place
 # (choice) at least between two: each takes the disk some milliseconds, and those of a city's sites would all be due at once.
 _SNAPSHOT_PAUSE_S = 0.1
 _BEAT_S = 1.0  # `trust.md` 7.2
+_BEAT_TURNS = 20  # (choice) of a second: a dozen sites of a city each
 _PULSE = "/api/heartbeat"
 _AHEAD_S = 1.0  # a journal ahead of the clock by more was written by a clock that was set back since
 _ACT_WITHIN_S = 30.0  # (choice) what nobody could be asked for so long is not asked for any more: commands live ten seconds
@@ -117,7 +115,7 @@ class Gateway:
         # A journal that is ahead of the clock has a time of its own, which the lane does not know.
         self._lane = Lane(hosts[0].engine.site.gas, journal.newest_source) if _in_lane(hosts) and not hosts[0].ahead_s else None
         self._fill = -1.0  # of the journal; not known yet
-        self._shown = dict[str, float]()  # when each site's picture went out
+        self._pictures = Pictures(self._hosts.values(), bus, self._now, gateway=name)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -129,7 +127,7 @@ class Gateway:
             group.create_task(self._act())
             group.create_task(self._send_events())
             group.create_task(self._keep_cursors())
-            group.create_task(self._send_pictures())
+            group.create_task(self._pictures.run())
             group.create_task(self._beat())
             group.create_task(self._fill_store())
 
@@ -330,9 +328,7 @@ class Gateway:
         while True:
             if self._bus.connected and not online:
                 # After an outage pages show what is so before they are told what was.
-                for host in self._hosts.values():
-                    if self._now() - self._shown.get(host.site, -math.inf) >= _STIRRED_S:
-                        await self._send_picture(host)
+                await self._pictures.catch_up()
                 look_at = 0.0
             online = self._bus.connected
             news, self._news = self._news, set()
@@ -364,45 +360,34 @@ class Gateway:
             with disk_may_be_full():
                 await self._commits.run_journal(lambda: self._commits.journal.move_cursors(moved))
 
-    async def _send_pictures(self) -> None:
-        while True:
-            now = self._now()
-            for host in self._hosts.values():
-                if self._bus.connected and now - self._shown.get(host.site, -math.inf) >= _every_s(host):
-                    await self._send_picture(host)
-                    await asyncio.sleep(0)  # a city's pictures in a row would make an alarm wait for all of them
-            await asyncio.sleep(0.5)
-
-    async def _send_picture(self, host: SiteHost) -> None:
-        host.changed = host.stirred = False
-        self._shown[host.site] = self._now()
-        try:
-            await self._bus.publish(f"{root(host.site)}gw/state", pack_state(host.picture(self._name)), retain=True)
-        except ValueError as error:  # larger than a message may be: no page is worth a gateway
-            _log.error("picture not sent; divide the site", site=host.site, reason=str(error))
-
     async def _beat(self) -> None:
+        """Say once a second for every site that we live: a few sites at a time, for a city's pulses in a row delay alarms."""
+        sites = [*self._hosts.values()]
+        turns = [sites[first::_BEAT_TURNS] for first in range(min(_BEAT_TURNS, len(sites)))]
         count = 0
         while True:
             count += 1
-            for site, host in self._hosts.items():
-                beat = Heartbeat(
-                    gw=self._name,
-                    boot=self._boot,
-                    s=count,
-                    at=self._now(),
-                    engine_age_s=round(self._clock.now() - self._stepped_at, 3),
-                    unsent=host.seq - self._uplinks[site].cursor,
-                    fill=max(0.0, round(self._fill, 3)),
-                    lag_s=round(host.health.store_behind_s(self._now()), 1),
-                )
-                await self._bus.publish(f"{root(site)}gw/heartbeat", encode(beat), qos=0)
-                self._look_at_clock(host)
-                await asyncio.sleep(0)
+            # By the clock that the api's deadline runs on: a yard that plays faster also beats faster.
+            began = self._clock.now()
+            for turn, some in enumerate(turns, start=1):
+                for host in some:
+                    await self._bus.publish(f"{root(host.site)}gw/heartbeat", encode(self._heartbeat(host, count)), qos=0)
+                    self._look_at_clock(host)
+                await self._clock.sleep_until(began + _BEAT_S * turn / len(turns))
             self._store.beat(self._line())
             self._commits.look()
-            # By the clock that the api's deadline runs on: a yard that plays faster also beats faster.
-            await self._clock.sleep_until(self._clock.now() + _BEAT_S)
+
+    def _heartbeat(self, host: SiteHost, count: int) -> Heartbeat:
+        return Heartbeat(
+            gw=self._name,
+            boot=self._boot,
+            s=count,
+            at=self._now(),
+            engine_age_s=round(self._clock.now() - self._stepped_at, 3),
+            unsent=host.seq - self._uplinks[host.site].cursor,
+            fill=max(0.0, round(self._fill, 3)),
+            lag_s=round(host.health.store_behind_s(self._now()), 1),
+        )
 
     def _line(self) -> bytes:
         """Return the pulse as the telemetry store keeps it."""
@@ -465,9 +450,3 @@ def _resident_bytes() -> int:
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
-
-
-def _every_s(host: SiteHost) -> float:
-    if host.stirred or (host.changed and host.watched):
-        return _STIRRED_S
-    return _STILL_S if host.changed else _STATE_EVERY_S

@@ -20,7 +20,7 @@ from manway.gas_columns import CODES
 from manway.gas_few import FEW
 from manway.ids import Status
 from manway.instrument import BACKING, InstrumentSignal, after_frame, move
-from manway.site import InstrumentWatch, PlainFrame, Site
+from manway.site import InstrumentWatch, Site
 from manway.step import Step
 
 # A channel that its frame does not name says nothing: unknown, never the number it had before.
@@ -62,7 +62,7 @@ def breathe(step: Step, frames: Sequence[Frame]) -> list[str]:
 
 
 def answer(step: Step, watches: Sequence[InstrumentWatch], other: AbstractSet[int], noticed: AbstractSet[int]) -> list[str]:
-    """Follow one round of frames that `take_plain` and the rows have taken; return the spaces that must be judged.
+    """Follow one round of frames that `Heard` and the rows have taken; return the spaces that must be judged.
 
     `other` are the rows whose status is another than before, `noticed` those that must be looked at, as `GasRows.take` says.
     """
@@ -95,9 +95,9 @@ def quiet(site: Site, watch: InstrumentWatch) -> bool:
     """Say whether the next frame of an instrument's boot would change nothing but numbers, and need no judging.
 
     That is so if all its gases stay calm and it names nothing of `BESIDE`. Whatever `breathe` and what it calls do with such a
-    frame, other than to keep it (`take_plain`), is asked for here: who changes the one changes the other.
+    frame, other than to keep it (`Heard.take`), is asked for here: who changes the one changes the other.
     """
-    if watch.troubled or watch.lost or watch.ledger.gaps or watch.state not in _BACKING:
+    if watch.troubled or watch.lost or watch.counted.gaps or watch.state not in _BACKING:  # no plain frame changes a gap
         return False
     if watch.fan_on is not None or watch.sour_since is not None or _may_sour(site.gas, watch):
         return False
@@ -110,20 +110,6 @@ def _may_sour(gas: GasRows, watch: InstrumentWatch) -> bool:
     if not _poisonable(watch):
         return False
     return "H2S" not in watch.rows or gas.calm_band(watch.rows["H2S"])[1] > SOUR_PPM
-
-
-def take_plain(watch: InstrumentWatch, now: float, plain_frame: PlainFrame) -> None:
-    """Keep the next frame of an instrument's boot, received `now` (Unix s), in which every channel is a number.
-
-    The rows take its numbers by themselves and the engine moves its present (`Engine.tick`); unless it is calm and the
-    instrument `quiet`, `answer` says what follows from it.
-    """
-    ledger = watch.ledger
-    ledger.highest = plain_frame.seq
-    ledger.received += 1
-    if now > watch.heard_at:  # noqa: PLR1730  `max` costs more than all the rest here
-        watch.heard_at = now
-    watch.plain_frame = plain_frame
 
 
 def look_back(step: Step, watch: InstrumentWatch, frame: Frame, newest: Frame) -> bool:

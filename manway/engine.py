@@ -127,7 +127,7 @@ class Engine:
         self._step.now = now
 
     def hear(self, watches: Sequence[InstrumentWatch], other: AbstractSet[int], noticed: AbstractSet[int]) -> list[Event]:
-        """Return what follows from frames of the present that `air.take_plain` has kept; arguments as of `air.answer`.
+        """Return what follows from frames of the present that `Heard` has kept; arguments as of `air.answer`.
 
         It may change what `air.quiet` says of instruments in the spaces of these, and of no others.
         """

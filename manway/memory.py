@@ -52,7 +52,7 @@ def freeze(site: Site, at: float, done: dict[str, tuple[float, bool]], due: dict
     """Return the whole picture of a site as bytes; `at` is Unix seconds."""
     numbers = itertools.count()
     instruments = {
-        device: replace(watch, rows={gas: next(numbers) for gas in watch.rows}, newest=watch.frame, plain_frame=msgspec.UNSET)
+        device: replace(watch, newest=watch.frame, rows={gas: next(numbers) for gas in watch.rows}, unread=msgspec.UNSET)
         for device, watch in site.instruments.items()
     }
     return _encoder.encode(

@@ -1,6 +1,5 @@
 """The engine's picture of one site: instruments, locks, spaces, alarms, as they are known now."""
 
-import struct
 from collections import defaultdict
 
 import msgspec
@@ -8,10 +7,11 @@ import msgspec
 from manway.alarm import Alarm, Alarms
 from manway.codec_adv import InstrumentAdvertisement
 from manway.codec_gas import BATTERY_UNKNOWN, InstrumentReport
-from manway.entities import Frame, Instrument, LockFlag, LockState, Permit, PermitState, Plan, Reading, Space
+from manway.entities import Frame, Instrument, LockFlag, LockState, Permit, PermitState, Plan, Space
 from manway.exposure import Exposure
 from manway.gas import Channel, GasRows
-from manway.ids import GrantKind, Status
+from manway.heard import PlainFrame, Unread
+from manway.ids import GrantKind
 from manway.inputs import HealthReported
 from manway.instrument import InstrumentState
 from manway.ledger import DeviceLedger
@@ -37,30 +37,6 @@ class Broadcast(msgspec.Struct, frozen=True):
     at: float
 
 
-class PlainFrame(msgspec.Struct, frozen=True, gc=False):
-    """A frame all of whose readings are numbers, not made yet; `packed` are the numbers of its channels, eight bytes each.
-
-    Nothing in it can be part of a cycle: the collector never walks the newest frames of a city.
-    """
-
-    boot: int
-    seq: int
-    ts: int
-    received_at: float
-    channels: tuple[str, ...]
-    packed: bytes
-
-    @property
-    def numbers(self) -> tuple[float, ...]:
-        """What its channels read, in their order."""
-        return struct.unpack(f"{len(self.channels)}d", self.packed)
-
-    def made(self, device: str) -> Frame:
-        """Return the frame of this device."""
-        readings = {name: Reading(Status.OK, number) for name, number in zip(self.channels, self.numbers, strict=True)}
-        return Frame(device, self.boot, self.seq, self.ts, self.received_at, readings)
-
-
 class InstrumentWatch(msgspec.Struct):
     """One instrument. `heard_at` is when its newest frame came, or when we began to wait for one (Unix seconds).
 
@@ -69,16 +45,18 @@ class InstrumentWatch(msgspec.Struct):
     §5: 0 well, 1 SOS, 2 no motion, 3 fall). `poisoned`: much H2S met its combustible sensor since the last bump test,
     `sour_since` since when (Unix seconds). `set_to` are the low alarms read from itself (None = not read: the plan's count),
     `report` what it said of itself, `bumped_at` the newest bump test it ever told of (Unix seconds, 0 = none), `advertised`
-    what it broadcast last. `plain_frame` is the newest frame where it is not made yet (`air.take_plain`): who asks for `frame`
-    has it made; else `newest` is the newest one.
+    what it broadcast last.
+
+    Plain frames wait where `unread` says until somebody asks for `frame`, `heard_at` or `ledger`: `newest`, `was_heard_at` and
+    `counted` are these as they were before. `plain` is the newest frame that was read there, until somebody has it made.
     """
 
     known: Instrument
-    heard_at: float
+    was_heard_at: float = msgspec.field(name="heard_at")
     rows: dict[str, int]
     newest: Frame | None = msgspec.field(default=None, name="frame")
     troubled: bool = False
-    ledger: DeviceLedger = msgspec.field(default_factory=DeviceLedger)
+    counted: DeviceLedger = msgspec.field(default_factory=DeviceLedger, name="ledger")
     lost: bool = False
     state: InstrumentState = InstrumentState.OFF
     fan_on: bool | None = None
@@ -89,18 +67,57 @@ class InstrumentWatch(msgspec.Struct):
     report: InstrumentReport | None = None
     bumped_at: float = 0.0
     advertised: Broadcast | None = None
-    plain_frame: PlainFrame | msgspec.UnsetType = msgspec.UNSET  # so, it is never in a snapshot
+    unread: Unread | msgspec.UnsetType = msgspec.UNSET  # so, neither is ever in a snapshot
+    plain: PlainFrame | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def plain_frame(self) -> PlainFrame | msgspec.UnsetType:
+        """Its newest frame where that is plain and not made yet."""
+        self._read()
+        return self.plain
 
     @property
     def frame(self) -> Frame | None:
         """Its newest frame."""
-        if self.plain_frame is not msgspec.UNSET:
-            self.frame = self.plain_frame.made(self.known.device)
+        self._read()
+        if self.plain is not msgspec.UNSET:
+            self.newest, self.plain = self.plain.made(self.known.device), msgspec.UNSET
         return self.newest
 
     @frame.setter
     def frame(self, frame: Frame | None) -> None:
-        self.newest, self.plain_frame = frame, msgspec.UNSET
+        self._read()
+        self.newest, self.plain = frame, msgspec.UNSET
+
+    @property
+    def heard_at(self) -> float:
+        """When its newest frame came, or when we began to wait for one, Unix seconds."""
+        self._read()
+        return self.was_heard_at
+
+    @heard_at.setter
+    def heard_at(self, at: float) -> None:
+        self._read()
+        self.was_heard_at = at
+
+    @property
+    def ledger(self) -> DeviceLedger:
+        """Its ledger of loss."""
+        self._read()
+        return self.counted
+
+    @ledger.setter
+    def ledger(self, ledger: DeviceLedger) -> None:
+        self._read()
+        self.counted = ledger
+
+    def _read(self) -> None:
+        if self.unread is msgspec.UNSET or (read := self.unread.read()) is None:
+            return
+        count, self.plain = read
+        self.counted.highest = self.plain.seq
+        self.counted.received += count
+        self.was_heard_at = max(self.was_heard_at, self.plain.received_at)
 
     @property
     def setpoints(self) -> dict[str, float]:

@@ -171,6 +171,7 @@ Prime = Callable[[Driver, Fleet, Path], None]
 COMMANDS: dict[str, tuple[Command, Prime | None]] = {
     "manway": (_manway, _prime_manway),
     "paho": (_peer("paho_loop"), None),
+    "floor": (_peer("batch_loop"), None),
     "node-red": (_node_red, None),
     "one commit a message": (_peer("commit_loop", "frames.db"), None),
 }

@@ -9,7 +9,7 @@ import msgspec
 from tests.bench.process import ROOT
 
 BROKERS = ("nats", "mosquitto")
-GATEWAYS = ("manway", "paho", "node-red")
+GATEWAYS = ("manway", "floor", "paho", "node-red")
 
 
 class Options(msgspec.Struct, frozen=True):

@@ -1,14 +1,11 @@
 """What plain frames ask of the engine: who is quiet, a frame that is made when somebody looks, and rows that sites share."""
 
-import struct
-
 import msgspec
 import numpy as np
 import pytest
 
 from manway import air
 from manway.engine import Engine
-from manway.entities import Frame
 from manway.errors import SnapshotUnusable, TimeWentBackwards
 from manway.gas import GasRows
 from manway.gas_columns import over_range
@@ -17,9 +14,10 @@ from manway.inputs import FrameReceived, PlanReceived
 from manway.instrument import InstrumentState
 from manway.ledger import Gap
 from manway.limits import GasLimits, LimitProfile
-from manway.site import InstrumentWatch, PlainFrame
+from manway.site import InstrumentWatch
 from tests.kit.builders import LIMITS, TIMINGS, UNITS, Bench, a_frame, a_plan, an_instrument
 from tests.kit.clock import EPOCH
+from tests.kit.plain import quickly
 
 
 def at_rest(**more: object) -> Bench:
@@ -35,13 +33,6 @@ def watch_of(bench: Bench) -> InstrumentWatch:
 
 def is_quiet(bench: Bench) -> bool:
     return air.quiet(bench.engine.site, watch_of(bench))
-
-
-def calm(frame: Frame) -> PlainFrame:
-    """A frame as the lane has it."""
-    values = [reading.value or 0.0 for reading in frame.readings.values()]
-    packed = struct.pack(f"{len(values)}d", *values)
-    return PlainFrame(frame.boot, frame.seq, frame.ts, frame.received_at, tuple(frame.readings), packed)
 
 
 # -- quiet ------------------------------------------------------------------------------------------------------------
@@ -129,7 +120,7 @@ def test_a_plain_frame_is_the_frame_it_stands_for() -> None:
     watch, now = watch_of(bench), EPOCH + 16
     frame = a_frame(16, at=now, o2=20.8, co_ppm=0.1, battery_percent=40)
     received = watch.ledger.received
-    air.take_plain(watch, now, calm(frame))
+    quickly(watch, frame, at=now)
     assert (watch.ledger.highest, watch.ledger.received, watch.heard_at) == (16, received + 1, now)
     assert watch.battery_percent == 40
     assert watch.frame == frame
@@ -139,7 +130,7 @@ def test_a_plain_frame_is_the_frame_it_stands_for() -> None:
 def test_a_frame_that_comes_the_ordinary_way_takes_its_place() -> None:
     bench = at_rest()
     watch = watch_of(bench)
-    air.take_plain(watch, EPOCH + 16, calm(a_frame(16, at=EPOCH + 16)))
+    quickly(watch, a_frame(16, at=EPOCH + 16), at=EPOCH + 16)
     frame = a_frame(17, at=EPOCH + 17)
     bench.give(FrameReceived(frame), at=17)
     assert watch.frame is frame
@@ -148,7 +139,7 @@ def test_a_frame_that_comes_the_ordinary_way_takes_its_place() -> None:
 def test_an_instrument_that_is_moved_has_no_frame_yet() -> None:
     bench = at_rest()
     watch = watch_of(bench)
-    air.take_plain(watch, EPOCH + 16, calm(a_frame(16, at=EPOCH + 16)))
+    quickly(watch, a_frame(16, at=EPOCH + 16), at=EPOCH + 16)
     bench.move_instrument("n02", at=16)
     assert watch_of(bench) is watch
     assert watch.frame is None
@@ -158,7 +149,7 @@ def test_a_moment_that_is_heard_late_moves_nothing_back() -> None:
     bench = at_rest()
     watch = watch_of(bench)
     watch.heard_at = EPOCH + 30
-    air.take_plain(watch, EPOCH + 16, calm(a_frame(16, at=EPOCH + 16)))
+    quickly(watch, a_frame(16, at=EPOCH + 16), at=EPOCH + 16)
     assert watch.heard_at == EPOCH + 30
 
 
@@ -170,7 +161,7 @@ def test_a_snapshot_has_the_frame_made_and_nothing_else_of_it() -> None:
     engine, watch = quick.engine, watch_of(quick)
     engine.advance(now)
     engine.site.gas.take_few(list(watch.rows.values()), [20.9, 0.0, 0.0, 0.0], [0] * 4, [now] * 4)
-    air.take_plain(watch, now, calm(frame))
+    quickly(watch, frame, at=now)
     engine.tick(now)
     assert engine.snapshot() == ordinary.engine.snapshot()
     assert Engine.restored(engine.snapshot(), "yard", LIMITS, TIMINGS).site.instruments["gas-1"].frame == frame

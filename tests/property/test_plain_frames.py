@@ -1,7 +1,6 @@
 """What the quick way of plain frames rests on: rows, instruments and engines end as the ordinary way, to the last bit."""
 
 import random
-import struct
 from collections.abc import Mapping
 
 import msgspec
@@ -19,9 +18,10 @@ from manway.gas_columns import CODES, Floats, Indices
 from manway.ids import Status
 from manway.inputs import AnyInput, FrameReceived, PlanReceived
 from manway.runtime import settings as tables
-from manway.site import InstrumentWatch, PlainFrame
+from manway.site import InstrumentWatch
 from tests.kit.builders import LIMITS, TIMINGS, UNITS, Desk, a_frame, a_plan, a_space, an_instrument
 from tests.kit.clock import EPOCH
+from tests.kit.plain import quickly
 from tests.property.test_gas_reference import ORDERS, READINGS, STEPS
 
 AIR = {"O2": 20.9, "LEL": 0.0, "H2S": 0.0, "CO": 0.0}
@@ -199,10 +199,7 @@ class World:
         rows, numbers = self.rows_of(pairs)
         calm = self.gas.would_stay_calm(rows, numbers, self.now)
         for watch, frame in pairs:
-            own = [reading.value or 0.0 for reading in frame.readings.values()]
-            packed = struct.pack(f"{len(own)}d", *own)
-            plain = PlainFrame(frame.boot, frame.seq, frame.ts, self.now, tuple(frame.readings), packed)
-            air.take_plain(watch, self.now, plain)
+            quickly(watch, frame, at=self.now)
         self.gas.note(rows[calm], numbers[calm], self.now)
         other, noticed = set[int](), set[int]()
         if not calm.all():
