@@ -18,10 +18,13 @@ from gateway.journal import PRUNED, Entry, Journal, PlainEntry
 from manway.runtime.ports import Batch, Clock, Run
 
 _log = structlog.get_logger("gateway")
-# (choice) Clean air waits that long for company, because a commit costs nearly the same for one frame and for a thousand.
+# (choice) Clean air waits that long for company, because a commit costs nearly the same for one frame and for a thousand; where
+# fewer messages than `_ENOUGH` have come by then, longer: what wakes the disk's thread costs a small site more than its rules.
 # Nobody waits for it but the broker: with the adapter's windows and the sync it has its acknowledgements 20 ms after it
-# delivered, when at 12,000 messages a second 240 are under way of the 500 and more that a session may owe (`pipeline.md` §2).
-_COMPANY_S = 0.010
+# delivered, when at 12,000 messages a second 240 are under way of the 500 and more that a session may owe (`pipeline.md` §2),
+# and a broker that lets 20 be under way (the least of the usual ones) never waits for the longer time.
+_COMPANY_S, _MORE_COMPANY_S = 0.010, 0.040
+_ENOUGH = 16
 # (choice) repeated messages that wait while the journal fails; who says them again and again beyond that will once more.
 _MOST_REPEATED = 10_000
 _MOST_WAITING = 32  # (choice) steps; then they go without waiting for more
@@ -80,6 +83,8 @@ class Commits:
         self._repeated = 0  # messages that only repeat and wait with what is owed
         self._due = asyncio.Event()
         self._company: asyncio.TimerHandle | None = None  # while what is owed waits for more
+        self._messages = 0  # that wait with it
+        self._patient = False  # they were too few once, and it waits longer
         self._writing_since: float | None = None
 
     def owe(self, step: Step) -> None:
@@ -90,10 +95,20 @@ class Commits:
         if not (step.entries or step.batches or step.acts):
             return  # a look at the time that found nothing
         self._owed.append(step)
-        if step.urgent or step.snapshot is not None or len(self._owed) >= _MOST_WAITING:
+        self._messages += sum(len(batch.messages) for batch in step.batches)
+        enough = self._patient and self._messages >= _ENOUGH
+        if enough or step.urgent or step.snapshot is not None or len(self._owed) >= _MOST_WAITING:
             self._due.set()
         elif self._company is None:
-            self._company = asyncio.get_running_loop().call_later(_COMPANY_S, self._due.set)
+            self._company = asyncio.get_running_loop().call_later(_COMPANY_S, self._has_waited)
+
+    def _has_waited(self) -> None:
+        """Write what is owed, or wait longer for company where it is little."""
+        if self._messages >= _ENOUGH:
+            self._due.set()
+        else:
+            self._patient = True
+            self._company = asyncio.get_running_loop().call_later(_MORE_COMPANY_S, self._due.set)
 
     def _repeat(self, step: Step) -> None:
         """Acknowledge what only repeats with what it repeats: most brokers say it once more on a new connection only."""
@@ -114,6 +129,7 @@ class Commits:
             if self._company is not None:
                 self._company.cancel()
                 self._company = None  # whoever comes while we write waits for company of its own
+            self._messages, self._patient = 0, False
             owed = len(self._owed)
             while owed > 0:
                 owed -= await self._commit()

@@ -101,8 +101,12 @@ class Seats:
 
     def unseen(self, places: Indices) -> list[int]:
         """Return which of these instruments were not seen since something happened to their sites."""
+        hosts, seen = self.host[places], self.version[places]
+        if len(places) < len(self.hosts):
+            known = zip(places.tolist(), hosts.tolist(), seen.tolist(), strict=True)
+            return [*dict.fromkeys(place for place, host, version in known if version != self.hosts[host].engine.version)]
         versions = np.array([host.engine.version for host in self.hosts])
-        return [*dict.fromkeys(places[self.version[places] != versions[self.host[places]]].tolist())]
+        return [*dict.fromkeys(places[seen != versions[hosts]].tolist())]
 
     def _make_room(self) -> None:
         """Have as much room as `heard` has."""

@@ -17,7 +17,8 @@ from tests.kit.clock import EPOCH, FakeClock, VirtualLoop
 from tests.kit.gateway import open_journal
 
 T = TypeVar("T")
-COMPANY_MS, WRITE_MS = 10, 3
+COMPANY_MS, MORE_MS, WRITE_MS = 10, 40, 3
+ENOUGH = 16  # messages that need no more company
 SAID = MessageRejected(id="a" * 32, at=EPOCH, site="yard", source="gas", reason="no JSON")
 
 
@@ -43,8 +44,10 @@ class World:
     async def until(self, ms: int) -> None:
         await asyncio.sleep(ms / 1000 - (asyncio.get_running_loop().time() - self.began))
 
-    def owe(self, number: int, *, events: Sequence[MessageRejected] = (), snapshot: bool = False) -> None:
-        step = Step(EPOCH, [Batch(self, number)])
+    def owe(
+        self, number: int, *, messages: int = ENOUGH, events: Sequence[MessageRejected] = (), snapshot: bool = False
+    ) -> None:
+        step = Step(EPOCH, [Batch(self, number, messages)])
         step.entries = [Entry("yard", EPOCH, [FrameReceived(a_frame(number))], events)]
         step.snapshot = ("yard", b"as it is") if snapshot else None
         self.commits.owe(step)
@@ -53,10 +56,9 @@ class World:
 class Batch:
     """Acknowledged into its world's list."""
 
-    messages: Sequence[Message] = ()
-
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, number: int, messages: int = ENOUGH) -> None:
         self._world, self._number = world, number
+        self.messages: Sequence[Message] = [Message("gas", b"")] * messages
 
     async def ack(self) -> None:
         self._world.acked.append((self._world.ms, self._number))
@@ -81,11 +83,33 @@ def test_clean_air_waits_for_company_and_goes_in_one_commit(tmp_path: Path) -> N
     async def story(world: World) -> None:
         for number in range(5):
             await world.until(2 * number)
-            world.owe(number)
+            world.owe(number, messages=ENOUGH // 4)
 
     world = played(tmp_path, story)
     assert world.written == [COMPANY_MS]
     assert world.acked == [(COMPANY_MS + WRITE_MS, number) for number in range(5)]
+
+
+def test_few_messages_wait_longer_and_for_no_more_than_enough(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.owe(1, messages=ENOUGH - 2)
+        await world.until(45)
+        world.owe(2, messages=1)
+        await world.until(60)
+        world.owe(3, messages=1)
+        await world.until(80)
+        world.owe(4, messages=ENOUGH - 1)
+        await world.until(100)
+        world.owe(5, messages=1)
+        await world.until(115)
+        world.owe(6, events=[SAID])
+        await world.until(120)
+        world.owe(7, messages=1)
+
+    world = played(tmp_path, story)
+    # Alone to the end of the longer time; until there were enough; at once with what somebody waits for; and alone again.
+    assert world.written == [COMPANY_MS + MORE_MS, 80, 115, 120 + COMPANY_MS + MORE_MS]
+    assert [number for _, number in world.acked] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_what_somebody_waits_for_takes_along_what_is_owed_at_once(tmp_path: Path) -> None:

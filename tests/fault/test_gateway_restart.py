@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -236,7 +237,8 @@ class World:
 
     def end(self) -> End:
         site = self.host.engine.site
-        known = [list(site.alarms.values()), site.instruments, site.locks, site.spaces, self.host.engine.next_deadline()]
+        watches = {name: replace(watch, newest=watch.frame, unread=msgspec.UNSET) for name, watch in site.instruments.items()}
+        known = [list(site.alarms.values()), watches, site.locks, site.spaces, self.host.engine.next_deadline()]
         ledger = site.instruments["gas-1"].ledger
         return End(
             msgspec.json.encode(known, order="deterministic"),
@@ -447,7 +449,7 @@ def test_no_message_whatever_it_holds_ends_the_gateway(tmp_path: Path) -> None:
 
 def test_a_picture_too_large_for_a_message_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = tuple(f"channel-{n}" for n in range(900))
-    monkeypatch.setattr("gateway.pipeline.pack_state", encode)  # packed, even this one would fit
+    monkeypatch.setattr("gateway.pictures.pack_state", encode)  # packed, even this one would fit
 
     async def scenario() -> Siren:
         world = World(tmp_path)
