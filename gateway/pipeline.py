@@ -30,6 +30,7 @@ from gateway.uplink import Uplink
 from manway.codec_mqtt import Acknowledgement, ApiHeartbeat, Heartbeat, decode, encode
 from manway.errors import DecodeRejected
 from manway.measurements import gateway_line
+from manway.runtime.logs import together
 from manway.runtime.ports import Batch, Bus, Clock, Message, Run
 from manway.runtime.tasks import Bell
 from manway.topics import Address, parse, root
@@ -158,7 +159,8 @@ class Gateway:
             await self._bell.wait(None if deadline is None else self._clock.timeout_at(deadline - self._ahead).when())
             batches = [*self._queue]
             self._queue.clear()
-            self._commits.owe(self._judged(batches))
+            with together():
+                self._commits.owe(self._judged(batches))
             self._stepped_at = self._clock.now()
 
     def _judged(self, batches: Sequence[Batch]) -> Step:

@@ -1,5 +1,6 @@
 """What a process writes of itself: one line an event, the same fields first, and no secret."""
 
+import io
 import re
 from collections.abc import Iterator
 
@@ -62,3 +63,40 @@ def test_the_siren_of_a_site_without_a_relay_is_such_a_line(capsys: pytest.Captu
 
     line = capsys.readouterr().out.strip()
     assert line.endswith("level='warning' process='gateway' event='siren on' site='yard' space='n01' alarm='GAS_LOW'")
+
+
+class Pipe(io.StringIO):
+    """A stdout that notes every flush, and may be full."""
+
+    def __init__(self, *, full: bool = False) -> None:
+        super().__init__()
+        self.flushed: list[str] = []
+        self._full = full
+
+    def flush(self) -> None:
+        if self._full:
+            raise OSError(28, "No space left on device")
+        self.flushed.append(self.getvalue())
+
+
+def test_lines_of_one_step_are_one_write_and_any_other_is_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.configure("gateway")
+    monkeypatch.setattr("sys.stdout", pipe := Pipe())
+    log = structlog.get_logger("x")
+    log.info("alone")
+    with logs.together():
+        log.warning("first")
+        log.error("second")
+        assert len(pipe.flushed) == 1
+    assert [text.count("\n") for text in pipe.flushed] == [1, 3]
+    log.info("alone again")
+    assert pipe.flushed[-1].count("\n") == 4
+
+
+def test_a_log_that_nobody_takes_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.configure("gateway")
+    monkeypatch.setattr("sys.stdout", pipe := Pipe(full=True))
+    structlog.get_logger("x").info("alone")
+    with logs.together():
+        structlog.get_logger("x").warning("in a step")
+    assert pipe.getvalue().count("\n") == 2
