@@ -142,6 +142,7 @@ class StoreSink:
             for site, at, plan in self._reader.plans_at(self._read):
                 self._places.learn(site, plan, at)
             self._plans_known = True
+        self._store.prune(now)  # first: a full disk, which the rest cannot do without, is what it makes room on
         again = self._look is not None
         self._store.settle(self._reached)  # what it could not write last time comes before more is read
         look = self._look = self._look or self._looks.next(self._read, now)

@@ -21,7 +21,8 @@ from manway.ids import Status
 from manway.measurements import check_frame
 from manway.recording import Column, Integers, Recording, recorded
 from manway.runtime.telemetry import StoredFrame
-from manway.runtime.telemetry_chunks import FRAME, MINUTE_MS, POINT, Rows, unpacked
+from manway.runtime.telemetry_bodies import FRAME, POINT, Rows, unpacked
+from manway.runtime.telemetry_chunks import MINUTE_MS
 from manway.runtime.telemetry_days import HOUR_MINUTES
 from manway.runtime.telemetry_open import FRAME_KIND
 

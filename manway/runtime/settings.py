@@ -2,9 +2,9 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from manway.emergency import CardFile, parse_cards
@@ -12,6 +12,8 @@ from manway.limit_tables import Gases, extended_by, parse_gases, parse_limits, p
 from manway.limits import LimitProfile, Timings, stricter
 from manway.runtime.mqtt_setup import Tls
 from manway.runtime.secrets import check_private
+
+TELEMETRY_DAYS_FEWEST = 7  # (choice) who asks what happened asks within days; 0 must not mean that everything goes
 
 
 class Settings(BaseSettings):
@@ -71,6 +73,8 @@ class Settings(BaseSettings):
     """Port the api listens on."""
     store: str = "embedded"
     """Telemetry store: `embedded`, or `influx:http://host:8086` with token, org and bucket below."""
+    telemetry_days: Annotated[int, Field(ge=TELEMETRY_DAYS_FEWEST)] = 400
+    """Days with telemetry that the embedded store keeps, 7 or more; an InfluxDB bucket has its own retention."""
     influx_token: SecretStr = SecretStr("")
     """Token of the InfluxDB store."""
     influx_org: str = "manway"

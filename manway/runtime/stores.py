@@ -11,7 +11,8 @@ def open_store(settings: Settings, *, writer: bool) -> TelemetryStore:
     A yard's store holds no minute back: its pages show the last minutes from the files, and it may cost bytes.
     """
     if settings.store == "embedded":
-        return EmbeddedStore(settings.data / "telemetry", writer=writer, hold=not settings.yard)
+        folder, days = settings.data / "telemetry", settings.telemetry_days
+        return EmbeddedStore(folder, writer=writer, hold=not settings.yard, keep_days=days)
     from manway.runtime.telemetry_influx import InfluxStore  # noqa: PLC0415  heavy, and only where it is used
 
     token = settings.influx_token.get_secret_value()

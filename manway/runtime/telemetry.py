@@ -201,8 +201,12 @@ class TelemetryStore(Protocol):
         """Return what was received, doubled, torn and missing of a device in the range."""
         ...
 
-    def prune(self, before_ms: int) -> None:
-        """Forget whole UTC days that end at or before `before_ms`."""
+    def prune(self, now: float) -> None:
+        """Delete a few of the UTC days that have been kept long enough at `now` (Unix seconds); to be called often.
+
+        None of the newest days that the store is to keep goes, whatever `now` is. What cannot be deleted is logged, no more.
+        A store whose server has a retention of its own deletes nothing.
+        """
         ...
 
     def close(self) -> None:

@@ -1,46 +1,20 @@
-"""A minute, or an idle hour, of one channel as a few compressed bytes, and the folding of chunks into longer steps.
+"""A minute, or an idle hour, of one channel as one row of a file, and the folding of chunks into longer steps."""
 
-A chunk's rows are kept column by column, each as differences and byte plane by byte plane, and then compressed: equal bytes
-side by side are what zlib shrinks. An instrument shows few digits, so a chunk whose numbers are all short decimals keeps
-them as whole numbers of tenths or hundredths, exactly; any other number is kept as the four bytes of single precision.
-"""
-
-import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from manway.runtime.telemetry import NO_ROW, Series, bucket_starts
+from manway.runtime.telemetry_bodies import ENC_FRAMES, ENC_POINTS, FRAME, Column, Rows, bodies, unpacked
 
 MINUTE_MS = 60_000
-ENC_POINTS, ENC_FRAMES = 0, 2  # one more where the chunk is longer than its first minute: 32-bit offsets instead of 16
-POINT = np.dtype([("at", "<u4"), ("value", "<f4"), ("status", "u1")])  # `at`: ms into the chunk; value is NaN unless status 0
-FRAME = np.dtype([("at", "<u4"), ("seq", "<u4"), ("boot", "<u4"), ("lag_ms", "<i8"), ("permit", "<u4")])
-"""The row of a frame: `lag_ms` is received minus `ts`; `permit` its number in `meta.db`, 0 for none."""
 PIECE = np.dtype(
     [("t", "i8"), ("lo", "f8"), ("hi", "f8"), ("sum", "f8"), ("last", "f8"), ("n_ok", "i8"), ("status", "i8")],
 )  # one reading or one whole chunk on its way into a series
 
-_RAW = 255  # in the place of a number of decimals: the values are single-precision numbers as they are
-_DECIMALS = 3  # (choice) more digits no gas instrument shows
-_TENS = np.float32(10.0) ** np.arange(_DECIMALS + 1, dtype=np.float32)
-_WHOLE_MOST = 32_767  # what 16 bits hold
-# A body is some hundred bytes. zlib's own defaults take 256 KiB of fresh memory for each, which costs four times the work.
-_WINDOW_BITS, _MEMORY_LEVEL = 10, 2
-
-Rows = npt.NDArray[np.void]
-Column = (
-    npt.NDArray[np.bool_]
-    | npt.NDArray[np.uint8]
-    | npt.NDArray[np.int16]
-    | npt.NDArray[np.uint32]
-    | npt.NDArray[np.int64]
-    | npt.NDArray[np.float32]
-    | npt.NDArray[np.float64]
-)
-_Bytes = npt.NDArray[np.uint8]
+Cells = tuple[object, ...]
+"""Those of a `Chunk`, in its order."""
 
 
 class Chunk(NamedTuple):
@@ -81,8 +55,8 @@ def merged(old: Rows, new: Rows) -> Rows:
     return newest
 
 
-def chunks_of(t0: npt.NDArray[np.int64], ch: npt.NDArray[np.uint32], rows: Rows, starts: npt.NDArray[np.intp]) -> list[Chunk]:
-    """Return one chunk a group.
+def chunks_of(t0: npt.NDArray[np.int64], ch: npt.NDArray[np.uint32], rows: Rows, starts: npt.NDArray[np.intp]) -> list[Cells]:
+    """Return one chunk a group, as the cells of its row: a thousand are made at a time, for the file and for nobody else.
 
     Args:
         t0: first minute of each group, since 1970; shape (group,).
@@ -97,133 +71,16 @@ def chunks_of(t0: npt.NDArray[np.int64], ch: npt.NDArray[np.uint32], rows: Rows,
     span = rows["at"][ends - 1] // MINUTE_MS + 1
     enc = (ENC_FRAMES if of_frames else ENC_POINTS) + (span > 1)
     sums = _frame_sums(len(starts)) if of_frames else _point_sums(rows, starts)
-    bodies = _bodies(rows, starts, ends, wide=span > 1, with_status=sums[-1])
+    packed_rows = bodies(rows, starts, ends, wide=span > 1, with_status=sums[-1])
     columns = (
         [column.tolist() for column in (t0, ch, ends - starts, span)] + [_told(column) for column in sums] + [enc.tolist()]
     )
-    return [*map(Chunk._make, zip(*columns, bodies, strict=True))]
+    return [*zip(*columns, packed_rows, strict=True)]
 
 
 def packed(t0: int, ch: int, rows: Rows) -> Chunk:
     """Return rows of one channel, by rising offset into minute `t0`, as a chunk."""
-    return chunks_of(np.array([t0]), np.array([ch], np.uint32), rows, np.zeros(1, np.intp))[0]
-
-
-def unpacked(body: bytes, *, n: int, q: int, enc: int) -> Rows:
-    """Return the `n` rows of a body; `q` is the chunk's highest status code, `enc` how it was packed.
-
-    Raises:
-        zlib.error: the body is damaged.
-    """
-    try:
-        return _unpacked(zlib.decompress(body), n=n, q=q, enc=enc)
-    except (ValueError, IndexError) as error:
-        message = f"a chunk's body does not hold {n} rows"
-        raise zlib.error(message) from error
-
-
-def _unpacked(raw: bytes, *, n: int, q: int, enc: int) -> Rows:
-    planes = _Planes(raw, n, wide=bool(enc & 1))
-    if enc >= ENC_FRAMES:
-        frames = np.zeros(n, FRAME)
-        frames["at"] = planes.offsets()
-        for name in (FRAME.names or ())[1:]:
-            frames[name] = np.cumsum(planes.column(FRAME[name]), dtype=FRAME[name])
-        return frames
-    points = np.zeros(n, POINT)
-    points["at"] = planes.offsets()
-    points["value"] = planes.values()
-    if q:
-        points["status"] = planes.column(POINT["status"])
-        points["value"][points["status"] != 0] = np.nan
-    return points
-
-
-class _Planes:
-    """The columns of an unpacked body, one after the other."""
-
-    def __init__(self, raw: bytes, n: int, *, wide: bool) -> None:
-        self._raw, self._n, self._wide, self._start = raw, n, wide, 0
-
-    def column(self, dtype: npt.DTypeLike) -> Column:
-        """Return the next column, put together from its byte planes."""
-        size = np.dtype(dtype).itemsize
-        flat = np.frombuffer(self._raw, np.uint8, self._n * size, self._start)
-        self._start += flat.nbytes
-        return np.ascontiguousarray(flat.reshape(size, self._n).T).view(dtype).ravel()
-
-    def offsets(self) -> npt.NDArray[np.uint32]:
-        """Return the offsets, ms."""
-        return np.cumsum(self.column("<u4" if self._wide else "<u2"), dtype=np.uint32)
-
-    def values(self) -> npt.NDArray[np.float32]:
-        """Return the numbers, single precision; where a status is not ok any number may stand."""
-        decimals = self._raw[self._start]
-        self._start += 1
-        if decimals == _RAW:
-            return self.column("<f4").astype(np.float32)
-        shown: npt.NDArray[np.float32] = np.cumsum(self.column("<i2"), dtype=np.int16).astype(np.float32) / _TENS[decimals]
-        return shown
-
-
-def _bodies(
-    rows: Rows, starts: npt.NDArray[np.intp], ends: npt.NDArray[np.intp], *, wide: npt.NDArray[np.bool_], with_status: Column
-) -> Iterator[bytes]:
-    """Yield each group's body; every column is cut into byte planes once, for all groups together."""
-    differences = _differences(rows["at"].astype(np.uint32), starts)
-    short, long = _planes(differences.astype("<u2")), _planes(differences)
-    groups = zip(starts.tolist(), ends.tolist(), wide.tolist(), with_status.tolist(), strict=True)
-    if rows.dtype == FRAME:
-        others = [plane for name in (FRAME.names or ())[1:] for plane in _planes(_differences(rows[name], starts))]
-        for start, end, far, _ in groups:
-            yield _squeezed(b"".join([plane[start:end] for plane in (*(long if far else short), *others)]))
-        return
-    decimals, whole = _decimals(rows, starts)
-    numbers, raw, status = _planes(_differences(whole, starts)), _planes(rows["value"]), rows["status"].tobytes()
-    heads = [bytes([digits]) for digits in range(256)]
-    for (start, end, far, faulty), digits in zip(groups, decimals.tolist(), strict=True):
-        parts = [plane[start:end] for plane in (long if far else short)]
-        parts.append(heads[digits])
-        parts += [plane[start:end] for plane in (raw if digits == _RAW else numbers)]
-        if faulty:
-            parts.append(status[start:end])
-        yield _squeezed(b"".join(parts))
-
-
-def _squeezed(raw: bytes) -> bytes:
-    small = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
-    return small.compress(raw) + small.flush()
-
-
-def _planes(column: Column) -> list[bytes]:
-    """Return a column's bytes by their place: all lowest ones, all second ones and so on."""
-    flat = np.ascontiguousarray(column).view(np.uint8).reshape(len(column), column.dtype.itemsize)
-    return [plane.tobytes() for plane in flat.T]
-
-
-def _differences(column: Column, starts: npt.NDArray[np.intp]) -> Column:
-    """Return each row less the one before it in its group, of the first row the row itself; whole numbers, wrapping round."""
-    found = column.copy()
-    np.subtract(column[1:], column[:-1], out=found[1:])
-    found[starts] = column[starts]
-    return found
-
-
-def _decimals(rows: Rows, starts: npt.NDArray[np.intp]) -> tuple[_Bytes, npt.NDArray[np.int16]]:
-    """Return the fewest decimals that keep each group's numbers exactly (`_RAW`: none do), and the numbers without point."""
-    values = np.where(rows["status"] == 0, rows["value"], np.float32(0.0))
-    counts = np.diff(np.append(starts, len(rows)))
-    decimals = np.full(len(starts), _RAW, np.uint8)
-    whole = np.zeros(len(rows), np.int16)
-    for digits in range(_DECIMALS, -1, -1):
-        with np.errstate(over="ignore"):
-            scaled = np.rint(values * _TENS[digits])
-        exact = (np.abs(scaled) <= _WHOLE_MOST) & (scaled / _TENS[digits] == values)
-        fits = np.logical_and.reduceat(exact, starts)
-        decimals[fits] = digits
-        own = np.repeat(fits, counts)
-        whole[own] = scaled[own].astype(np.int16)
-    return decimals, whole
+    return Chunk._make(chunks_of(np.array([t0]), np.array([ch], np.uint32), rows, np.zeros(1, np.intp))[0])
 
 
 def _frame_sums(groups: int) -> tuple[Column, ...]:

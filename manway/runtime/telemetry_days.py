@@ -11,13 +11,15 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import structlog
 
 from manway.errors import StoreUnavailable
-from manway.runtime.telemetry_chunks import FRAME, MINUTE_MS, POINT, Chunk, Rows, chunks_of, merged, packed
+from manway.runtime.telemetry_bodies import FRAME, POINT, Rows
+from manway.runtime.telemetry_chunks import MINUTE_MS, Chunk, chunks_of, merged, packed
 from manway.runtime.telemetry_layouts import Integers, Layouts, Numbers
 from manway.runtime.telemetry_open import Samples
 
@@ -115,11 +117,13 @@ class Day:
             some = starts[first : first + _SLICE]
             end = starts[first + _SLICE] if first + _SLICE < len(starts) else len(cells)
             # By time first, as the file is: chunks of several minutes come channel by channel.
-            chunks = sorted(chunks_of(t0[some], samples.ch[some], cells[some[0] : end], some - some[0]))
+            minutes, channels = t0[some], samples.ch[some]
+            chunks = chunks_of(minutes, channels, cells[some[0] : end], some - some[0])
+            if (minutes[1:] < minutes[:-1]).any():
+                chunks.sort(key=itemgetter(0, 1))
             self.db.executemany(_PUT, chunks)
-            for chunk in chunks:
-                if chunk.t0 % HOUR_MINUTES == 0:  # where the idle rows of its hour would go
-                    self.touched[chunk.t0].add(chunk.ch)
+            for hour in np.unique(minutes[minutes % HOUR_MINUTES == 0]).tolist():  # where the idle rows of an hour would go
+                self.touched[hour].update(channels[minutes == hour].tolist())
 
     def _merge(self, samples: Samples, *, idle_most: int) -> None:
         hours = samples.t // MINUTE_MS // HOUR_MINUTES
@@ -166,6 +170,7 @@ class Files:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.days: dict[int, Day] = {}
+        self.made = 0  # files of days that had none
         self.layouts = Layouts()
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -200,8 +205,9 @@ class Files:
     def day(self, day: int) -> Day:
         """Return a day's file, opened; the one that was opened first is closed when there are too many."""
         if day not in self.days:
-            name = date.fromordinal(day + EPOCH_DAY).isoformat()
-            self.days[day] = _opened(self._directory / f"{name}.db")
+            path = self._directory / f"{date.fromordinal(day + EPOCH_DAY).isoformat()}.db"
+            self.made += not path.exists()
+            self.days[day] = _opened(path)
             while len(self.days) > DAYS_OPEN:
                 self.forget(next(iter(self.days)))
         return self.days[day]

@@ -24,10 +24,12 @@ from manway.errors import StoreUnavailable
 from manway.ids import Status
 from manway.measurements import STATUSES, checked_id, field_of
 from manway.runtime.telemetry import LATE_MS, Dead, DeadLine, Ledger, PlainRows, Series, StoredFrame, bucket_starts, ledger_of
-from manway.runtime.telemetry_chunks import MINUTE_MS, PIECE, Chunk, Rows, folded, pieces, raw_series
+from manway.runtime.telemetry_bodies import Rows
+from manway.runtime.telemetry_chunks import MINUTE_MS, PIECE, Chunk, folded, pieces, raw_series
 from manway.runtime.telemetry_days import COLUMNS, DAY_MINUTES, EPOCH_DAY, HOUR_MINUTES, Files
 from manway.runtime.telemetry_layouts import Integers
 from manway.runtime.telemetry_open import FRAME_KIND
+from manway.runtime.telemetry_retention import KEEP_DAYS, Retention
 from manway.runtime.telemetry_shares import SHARE
 from manway.runtime.telemetry_writer import Writer
 
@@ -49,10 +51,18 @@ class EmbeddedStore:
         hold: False to write every call to the files at once, many times the bytes: for a training yard whose pages
             show the last minutes from here.
         share: cost of what one transaction takes, in rows; a minute that costs more is written in several.
+        keep_days: how many days of telemetry `prune` leaves; see `telemetry_retention`.
+
+    Raises:
+        StoreUnavailable: the writer's files cannot be opened.
+        ValueError: no day would be kept.
     """
 
-    def __init__(self, directory: Path, *, writer: bool, hold: bool = True, share: int = SHARE) -> None:
+    def __init__(
+        self, directory: Path, *, writer: bool, hold: bool = True, share: int = SHARE, keep_days: int = KEEP_DAYS
+    ) -> None:
         self._directory = directory
+        self._retention = Retention(directory, keep_days)
         self._lock = threading.Lock()
         self._closed = False
         self._writer = Writer(Files(directory), hold=hold, share=share) if writer else None
@@ -151,17 +161,10 @@ class EmbeddedStore:
                 torn += len(np.setdiff1d(np.concatenate(gas_times), [ts for ts, _boot, _seq in frames]))
         return ledger_of(identities, torn, late)
 
-    def prune(self, before_ms: int) -> None:
-        """Delete the files of whole days that end at or before `before_ms`; see TelemetryStore."""
+    def prune(self, now: float) -> None:
+        """Delete the files of a few days that are old enough, by `telemetry_retention`; see TelemetryStore."""
         with self._writing() as writer:
-            try:
-                writer.settle(math.inf)
-            finally:  # a disk that is too full to write to is what this makes room on
-                for day, path in self._days():
-                    if (day + 1) * DAY_MINUTES * MINUTE_MS <= before_ms:
-                        writer.files.forget(day)
-                        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-                            path.with_name(name).unlink(missing_ok=True)
+            self._retention.prune(now, writer.files, writer.days_in_memory())
 
     def close(self) -> None:
         """Write what is open and close every file; see TelemetryStore."""
@@ -224,13 +227,33 @@ class EmbeddedStore:
 
     @contextmanager
     def _reading(self, path: Path, table: str) -> Iterator[sqlite3.Connection | None]:
-        """Give a read-only connection of one call, or None while the writer has not made the file or its table yet."""
-        if not path.exists():
+        """Give a read-only connection of one call, None while the writer has not made the file or its table, or deleted it."""
+        db = _opened(path, table)
+        if db is None:
             yield None
             return
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
-            made = db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-            yield db if made else None
+        with closing(db):
+            yield db
+
+
+def _opened(path: Path, table: str) -> sqlite3.Connection | None:
+    if not path.exists():
+        return None
+    try:
+        db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    except sqlite3.OperationalError:
+        if path.exists():
+            raise
+        return None  # its time came just now
+    try:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+            return db
+    except sqlite3.OperationalError:
+        if path.exists():
+            db.close()
+            raise
+    db.close()
+    return None
 
 
 def _inside(chunk: Chunk, start_ms: int, end_ms: int) -> tuple[Rows, Integers]:

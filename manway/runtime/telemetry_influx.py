@@ -29,7 +29,6 @@ from manway.runtime.telemetry import (
 )
 from manway.runtime.telemetry_influx_server import LinesRefused, Server, Table
 
-DAY_MS = 86_400_000
 LINES_MAX = 5_000  # a request's size as InfluxData advises it; more lines bring no more speed
 BYTES_MAX = 1_000_000  # below every server's body limit we know
 DEVICES_MAX = 50  # queries travel in the URL: 50 of them stay below 8 KiB, the least any server takes
@@ -147,10 +146,13 @@ class InfluxStore:
         late = table.numbers("rx")[whole] - table.numbers("time")[whole] > LATE_MS
         return ledger_of(identities, int((~whole).sum()), int(late.sum()))
 
-    def prune(self, before_ms: int) -> None:
-        """Delete points before `before_ms`; a retention of the server's own is cheaper; see TelemetryStore."""
+    def prune(self, now: float) -> None:  # noqa: ARG002  the server's own clock decides
+        """Delete nothing: the bucket has its own retention (400 days in `docker-compose.yml`); see TelemetryStore.
+
+        The server drops whole shards at no cost, where a DELETE rewrites files and our token would need the right to it. And a
+        bucket is shared: one gateway whose clock is wrong would delete what all others wrote.
+        """
         self._check_open()
-        self._server.execute(f'DELETE FROM "{GAS}" WHERE time < {before_ms // DAY_MS * DAY_MS:d}ms')  # noqa: S608  an integer
 
     def close(self) -> None:
         """Close the connections, whoever waits for an answer; see TelemetryStore."""

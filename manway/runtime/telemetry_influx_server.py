@@ -113,13 +113,8 @@ class Server:
         if not statements:
             return []
         self.check_mapping()
-        answer = self._influxql("GET", ";".join(statements))
+        answer = self._influxql(";".join(statements))
         return [result.series[0] if result.series else Table() for result in answer.results]
-
-    def execute(self, statement: str) -> None:
-        """Run a statement that changes something."""
-        self.check_mapping()
-        self._influxql("POST", statement)
 
     def check_mapping(self) -> None:
         """Make sure, once, that InfluxQL finds the bucket: servers 2.x look databases up in a table of their own.
@@ -173,8 +168,8 @@ class Server:
         except (HTTPError, ValueError) as error:
             _raise_unavailable(error)
 
-    def _influxql(self, method: str, query: str) -> _Answer:
-        found = self._reached(lambda: self._call(method, "/query", _QUERY_TYPE, query_params={**self._target, "q": query}))
+    def _influxql(self, query: str) -> _Answer:
+        found = self._reached(lambda: self._call("GET", "/query", _QUERY_TYPE, query_params={**self._target, "q": query}))
         try:
             answer = msgspec.convert(found, _Answer)
         except ValueError as error:  # an answer of another shape: something else listens there

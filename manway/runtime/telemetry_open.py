@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from manway.measurements import TS_END_MS, U32_END, VALUE_LIMIT, checked_id, field_of, status_code
 from manway.runtime.telemetry import StoredFrame
-from manway.runtime.telemetry_chunks import MINUTE_MS, Rows
+from manway.runtime.telemetry_bodies import Rows
+from manway.runtime.telemetry_chunks import MINUTE_MS
 from manway.runtime.telemetry_layouts import Integers, Layouts, Numbers
 
 FRAME_KIND = "frame"  # the kind of the sequence numbers; no channel can be called so
@@ -34,9 +35,11 @@ class Samples(NamedTuple):
 
     def chosen(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> "Samples":
         """Return some of the rows, by a mask or by their places."""
-        if which.dtype == np.bool_ and which.all():
-            return self  # gathering millions of rows is what costs here
-        return Samples(self.ch[which], self.t[which], self.cells[which])
+        if which.dtype == np.bool_:
+            if which.all():
+                return self  # gathering millions of rows is what costs here
+            which = np.flatnonzero(which)
+        return Samples(self.ch[which], self.t[which], self.cells.take(which))  # of rows in cells, `take` is six times as quick
 
     def in_order(self) -> "Samples":
         """Return the rows by channel and time; of rows with one channel and one time the newest stays."""
@@ -84,7 +87,7 @@ class Columns(NamedTuple):
         begin = (np.cumsum(width) - width)[places]
         width = width[places]
         values = np.arange(width.sum()) + np.repeat(begin - np.cumsum(width) + width, width)
-        return Columns(self.frames[places], self.values[values], self.codes[values])
+        return Columns(self.frames.take(places), self.values[values], self.codes[values])
 
 
 class Part(NamedTuple):

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from manway.measurements import TS_END_MS, U32_END, VALUE_LIMIT
 from manway.runtime.telemetry import Placed, PlainRows
-from manway.runtime.telemetry_chunks import Rows
+from manway.runtime.telemetry_bodies import Rows
 from manway.runtime.telemetry_open import OPEN, Columns, checked_layout
 
 _KNOWN = np.dtype([("layout", "i8"), ("permit", "u4"), ("boot", "u4"), ("width", "i8")])
@@ -56,7 +56,7 @@ def plain_columns(rows: PlainRows, known: Rows) -> tuple[Columns, npt.NDArray[np
     Raises:
         ValueError: the frames have not the values they say they have.
     """
-    plain, at, place = rows.plain, rows.received_at, known[rows.place]
+    plain, at, place = rows.plain, rows.received_at, known.take(rows.place)
     if int(plain.width.sum(dtype=np.int64)) != len(plain.values):
         message = f"{len(plain.values)} values for {int(plain.width.sum(dtype=np.int64))} channels"
         raise ValueError(message)

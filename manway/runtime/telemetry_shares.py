@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from manway.runtime.telemetry_chunks import FRAME, POINT
+from manway.runtime.telemetry_bodies import FRAME, POINT
 from manway.runtime.telemetry_days import IDLE_MOST
 from manway.runtime.telemetry_layouts import Integers, Layouts, Numbers
 from manway.runtime.telemetry_open import Held, OpenMinute, Part, Samples, joined
@@ -27,6 +27,7 @@ class Job:
     """Rows that leave memory in shares, a transaction each; what is not in the file yet stays here.
 
     Args:
+        day: whose file they go to.
         held: what of memory the rows are.
         frames: how many frames they are, in memory until the last share is written.
         bounds: where shares begin and end, by the number of a frame: one more than there are shares.
@@ -37,6 +38,7 @@ class Job:
 
     def __init__(
         self,
+        day: int,
         held: Sequence[Held],
         frames: int,
         bounds: Sequence[int],
@@ -44,7 +46,7 @@ class Job:
         take: Callable[[int, int], list[Samples]],
         put: Put,
     ) -> None:
-        self.held, self.frames = held, frames
+        self.day, self.held, self.frames = day, held, frames
         self.cost, self.share_cost = cost, cost / (len(bounds) - 1)
         self._bounds, self._take, self._put = bounds, take, put
         self._done = 0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,11 @@ class Writer:
         if self._job:
             held += self._job.held  # until its last share is in the file
         return min((one.since for one in held), default=self._mark)
+
+    def days_in_memory(self) -> set[int]:
+        """Return the days that have rows in memory."""
+        days = {minute // DAY_MINUTES for minute in (*self._open.minutes, *self._idle)}
+        return days | {self._job.day} if self._job else days
 
     def settle(self, now: float) -> None:
         """Write of the minutes and idle hours that are complete at `now` (Unix seconds) a share; all of them at infinity.
@@ -139,7 +145,7 @@ class Writer:
             return rows_between(parts, first, end, self.files.layouts)
 
         frames = sum(minute.frames for minute in own)
-        return Job([*held.values()], frames, cut(cost, self._share), float(cost.sum()), take, put)
+        return Job(day, [*held.values()], frames, cut(cost, self._share), float(cost.sum()), take, put)
 
     def _job_of_hour(self, hour: int) -> Job:
         idle, day = self._idle[hour], hour // DAY_MINUTES
@@ -152,7 +158,7 @@ class Writer:
         def take(first: int, end: int) -> list[Samples]:
             return idle.between(first, end, self.files.layouts)
 
-        return Job([idle.held], 0, cut(cost, self._share), float(cost.sum()), take, put)
+        return Job(day, [idle.held], 0, cut(cost, self._share), float(cost.sum()), take, put)
 
     def _keep_idle(self, held: dict[int, Held], idle: list[Samples]) -> None:
         hours = {minute // HOUR_MINUTES * HOUR_MINUTES for minute in held}
@@ -186,8 +192,9 @@ class Writer:
 
     def _take(self, rows: Sequence[StoredFrame]) -> None:
         layouts = self._layouts([(row.frame.device, row.space, *row.frame.readings) for row in rows])
-        permits = [self.files.number_of_permit(row.permit) for row in rows]
-        self._hold_open(columns_of(rows, layouts, permits))
+        permits = [row.permit for row in rows]
+        numbers = {permit: self.files.number_of_permit(permit) for permit in dict.fromkeys(permits)}
+        self._hold_open(columns_of(rows, layouts, [numbers[permit] for permit in permits]))
 
     def _hold_open(self, columns: Columns) -> None:
         if not len(columns.frames):
@@ -198,13 +205,15 @@ class Writer:
 
     def _layouts(self, keys: Sequence[Key]) -> list[int]:
         """Return the numbers of layouts; raises ValueError when one cannot be kept, before any new one is."""
-        if new := [key for key in dict.fromkeys(keys) if key not in self._known]:
-            names = [checked_layout(*key) for key in new]
-            self.files.number([name for some in names for name in some])
-            found = list[Layout]()
-            for key, some in zip(new, names, strict=True):
-                frame, *channels = self.files.number(some)
-                self._known[key] = len(self.files.layouts) + len(found)
-                found.append(Layout(frame, tuple(channels)))
-            self.files.layouts.add(found)
+        with suppress(KeyError):
+            return [self._known[key] for key in keys]  # one look each: a key is seven strings to hash
+        new = [key for key in dict.fromkeys(keys) if key not in self._known]
+        names = [checked_layout(*key) for key in new]
+        self.files.number([name for some in names for name in some])
+        found = list[Layout]()
+        for key, some in zip(new, names, strict=True):
+            frame, *channels = self.files.number(some)
+            self._known[key] = len(self.files.layouts) + len(found)
+            found.append(Layout(frame, tuple(channels)))
+        self.files.layouts.add(found)
         return [self._known[key] for key in keys]

@@ -11,7 +11,8 @@ from manway.cli.recorded import read
 from manway.limits import changed
 from manway.measurements import TS_END_MS
 from manway.recording import Recording
-from manway.runtime.telemetry_chunks import FRAME, MINUTE_MS, POINT
+from manway.runtime.telemetry_bodies import FRAME, POINT
+from manway.runtime.telemetry_chunks import MINUTE_MS
 from manway.runtime.telemetry_days import DAY_MINUTES
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from manway.runtime.telemetry_open import FRAME_KIND, Samples

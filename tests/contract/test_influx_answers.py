@@ -184,9 +184,9 @@ def test_any_other_answer_or_none_means_write_again_later(
 
 def test_an_answer_that_is_no_table_is_a_store_down(canned: tuple[type[Canned], InfluxStore]) -> None:
     server, store = canned
-    server.rules.append(lambda _lines: (200, {}, b"<html>a proxy's page</html>"))
+    server.pages.append(lambda path: (200, {}, b"<html>a proxy's page</html>") if path.startswith("/query") else None)
     with pytest.raises(StoreUnavailable):
-        store.prune(0)
+        store.latest(["g-1"])
 
 
 def test_lines_of_other_measurements_are_bisected_alike_and_sent_in_nanoseconds(

@@ -3,6 +3,7 @@
 import math
 import sqlite3
 import zlib
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,8 @@ from manway.ids import Status
 from manway.runtime.settings import Settings
 from manway.runtime.stores import open_store
 from manway.runtime.telemetry import Ledger, StoredFrame
-from manway.runtime.telemetry_chunks import FRAME, POINT, packed
+from manway.runtime.telemetry_bodies import ENC_FRAMES, FRAME, POINT, unpacked
+from manway.runtime.telemetry_chunks import chunks_of, packed
 from manway.runtime.telemetry_embedded import EmbeddedStore
 from manway.runtime.telemetry_influx import InfluxStore
 from manway.runtime.telemetry_shares import SHARE
@@ -333,6 +335,35 @@ def test_a_chunk_gives_back_every_bit_of_its_rows(values: Sequence[float], far: 
     assert (chunk.n, chunk.n_ok, chunk.q) == (len(rows), len(ok), int(rows["status"].max()))
     assert chunk.lo == (ok.min() if len(ok) else None)
     assert chunk.last == (ok[-1] if len(ok) else None)
+
+
+@pytest.mark.parametrize(
+    ("n", "q", "enc", "body", "rows"),
+    [
+        (4, 0, 0, "KBVjeP34NQMzMzPjxf+MjAz/GRgAOd0FlQ==", [(0, 20.9, 0), (1003, 20.8, 0), (1998, 20.9, 0), (3001, 21.0, 0)]),
+        (3, 3, 1, "KBVjLb7A8IydAQz+32PQuMaQ/edAnm29HwMzAwB8Twiz", [(5, 0.1234567, 0), (59_000, math.nan, 3), (61_000, 1e9, 0)]),
+        (
+            3,
+            0,
+            3,
+            "KBXj4spmYHjHwGDGwMDAyPiXgeE/BH2AsxgYahuYYcIQUUYolx2oCQoAsvARjg==",
+            [(10, 1, BOOT, 125, 0), (20, 2, BOOT, -3, 7), (3_599_999, 2**32 - 1, BOOT, 2**40, 7)],
+        ),
+    ],
+)
+def test_a_body_of_an_older_file_is_read_as_it_was_written(
+    n: int, q: int, enc: int, body: str, rows: list[tuple[float, ...]]
+) -> None:
+    found = unpacked(b64decode(body), n=n, q=q, enc=enc)
+    assert found.tobytes() == np.array(rows, FRAME if enc >= ENC_FRAMES else POINT).tobytes()
+
+
+def test_a_body_does_not_depend_on_what_was_packed_before_it() -> None:
+    """Else writing the same rows again, in other shares, would change files that are right."""
+    rows = np.zeros(6, POINT)
+    rows["at"], rows["value"] = [0, 1000, 0, 1000, 7, 1000], [20.9, 20.8, 3.0, 4.0, 0.1, 0.2]
+    together = chunks_of(np.full(3, 5), np.arange(3, dtype=np.uint32), rows, np.array([0, 2, 4]))
+    assert together == [tuple(packed(5, ch, rows[2 * ch : 2 * ch + 2])) for ch in range(3)]
 
 
 def test_a_chunk_of_frames_gives_back_numbers_at_the_edges_of_their_width() -> None:

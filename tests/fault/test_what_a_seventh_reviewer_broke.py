@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import math
+import os
 import sqlite3
 import weakref
 from collections import Counter
@@ -201,19 +202,23 @@ def test_a_day_of_another_version_is_not_taken_for_a_rotten_one(tmp_path: Path, 
     (tmp_path / "2026-11-20.db").unlink()  # else the fixture's close meets it again
 
 
-def test_old_days_are_forgotten_although_the_disk_takes_no_more(tmp_path: Path, store: EmbeddedStore) -> None:
-    for seq, ts in enumerate((NOON - 2 * DAY, NOON)):
-        store.write([a_row("g-1", seq=seq, ts=ts)], seq)
-        store.settle(math.inf)
-    with closing(sqlite3.connect(tmp_path / "2026-11-22.db")) as day, day:
-        day.execute("CREATE TRIGGER full BEFORE INSERT ON chunk BEGIN SELECT raise(ABORT, 'disk is full'); END")
-    store.write([a_row("g-1", seq=2, ts=NOON + MINUTE)], 2)
-    with pytest.raises(StoreUnavailable, match="full"):
-        store.prune(NOON - DAY)
-    assert [path.name for path in tmp_path.glob("2026*.db")] == ["2026-11-22.db"]
-    with closing(sqlite3.connect(tmp_path / "2026-11-22.db")) as day, day:
-        day.execute("DROP TRIGGER full")
-    assert store.ledger("g-1", NOON - 3 * DAY, NOON + HOUR).received == 2
+def test_old_days_are_forgotten_although_the_disk_takes_no_more(tmp_path: Path) -> None:
+    with closing(EmbeddedStore(tmp_path, writer=True, keep_days=1)) as store:
+        for seq, ts in enumerate((NOON - 2 * DAY, NOON)):
+            store.write([a_row("g-1", seq=seq, ts=ts)], seq)
+            store.settle(math.inf)
+        for path in tmp_path.glob("2026-11-20*"):
+            os.utime(path, (NOON / 1000 - 2 * DAY / 1000,) * 2)
+        with closing(sqlite3.connect(tmp_path / "2026-11-22.db")) as day, day:
+            day.execute("CREATE TRIGGER full BEFORE INSERT ON chunk BEGIN SELECT raise(ABORT, 'disk is full'); END")
+        store.write([a_row("g-1", seq=2, ts=NOON + MINUTE)], 2)
+        with pytest.raises(StoreUnavailable, match="full"):
+            store.settle(math.inf)
+        store.prune(NOON / 1000)
+        assert [path.name for path in tmp_path.glob("2026*.db")] == ["2026-11-22.db"]
+        with closing(sqlite3.connect(tmp_path / "2026-11-22.db")) as day, day:
+            day.execute("DROP TRIGGER full")
+        assert store.ledger("g-1", NOON - 3 * DAY, NOON + HOUR).received == 2
 
 
 def test_an_hour_that_is_written_into_chunks_of_its_first_minute_is_cut_as_fine_as_that_costs(tmp_path: Path) -> None:

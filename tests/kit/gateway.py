@@ -75,6 +75,10 @@ class Shelf:
     def durable(self) -> int:
         return self._mark
 
+    def prune(self, now: float) -> None:
+        del now
+        self._require()
+
     def _require(self) -> None:
         if self.away:
             raise StoreUnavailable("shelf", "gone")

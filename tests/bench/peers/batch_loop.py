@@ -37,9 +37,12 @@ def main(port: int, qos: int, user: str, password: str) -> None:
         if qos:
             client.ack_many(mids)
 
+    def on_connect(*_: object) -> None:
+        client.subscribe("manway/1/+/+/dev/+/gas", qos)
+
     client = BatchClient("batch-loop", on_batch, lambda mid, refusal: None)
     client.username_pw_set(user, password)
-    client.on_connect = lambda *_: client.subscribe("manway/1/+/+/dev/+/gas", qos)
+    client.on_connect = on_connect
     client.connect("127.0.0.1", port)
     while (link := client.socket()) is not None:
         select.select([link], [link] if client.want_write() else [], [], 1.0)
