@@ -22,9 +22,9 @@ _log = structlog.get_logger("gateway")
 # fewer messages than `_ENOUGH` have come by then, longer: what wakes the disk's thread costs a small site more than its rules.
 # Nobody waits for it but the broker: with the adapter's windows and the sync it has its acknowledgements 20 ms after it
 # delivered, when at 12,000 messages a second 240 are under way of the 500 and more that a session may owe (`pipeline.md` §2),
-# and a broker that lets 20 be under way (the least of the usual ones) never waits for the longer time.
+# and a broker that lets 10 be under way (RabbitMQ; most let 20 or more) never waits for the longer time.
 _COMPANY_S, _MORE_COMPANY_S = 0.010, 0.040
-_ENOUGH = 16
+_ENOUGH = 10
 # (choice) repeated messages that wait while the journal fails; who says them again and again beyond that will once more.
 _MOST_REPEATED = 10_000
 _MOST_WAITING = 32  # (choice) steps; then they go without waiting for more

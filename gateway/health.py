@@ -123,6 +123,10 @@ class Health:
         if holds and self._said.get(_GAP) == (holds, grave):
             self._note(_GAP, (False, grave))
 
+    def woke_in_time(self) -> None:
+        """Note a step in which no deadline had passed, and nothing was asked for: that of plain frames."""
+        self._woke_late = False
+
     def journal(self, now: float, *, fails: bool) -> None:
         """Note how a commit ended at `now`; when the next try is due is the committing task's own business."""
         self._seen = max(self._seen, now)

@@ -88,7 +88,7 @@ class Lane:
         self._new: list[Source] = []
 
     def seat(self, topic: str, host: SiteHost, device: str) -> None:
-        """Let the next frame under this topic use the lane, if it is like the one before it, which went the ordinary way."""
+        """Let the next frame under this topic use the lane, if it is like the newest there is, which went the ordinary way."""
         watch, birth = host.engine.site.instruments.get(device), host.birth_in_use(device)
         if watch is None or birth is None or watch.frame is None:
             return
@@ -99,7 +99,8 @@ class Lane:
         before, self._spoke[topic] = self._spoke.get(topic), (frame.seq, [*readings])
         if place is not None and before != (frame.seq - 1, [*readings]):
             return  # it says more, or less, than it does: nothing new before it has done so twice
-        if not (watch.frame.boot == watch.ledger.boot == birth.b) or not watch.rows.keys() <= readings.keys():
+        known = watch.rows.keys() <= readings.keys() <= birth.ch.keys()  # the newest frame may be older than the newest birth
+        if not known or not (watch.frame.boot == watch.ledger.boot == birth.b):
             return
         if not 0 < len(readings) <= _MOST_CHANNELS or any(reading.status is not Status.OK for reading in readings.values()):
             return
@@ -140,36 +141,32 @@ class Lane:
 
     def _read(self, messages: Sequence[Message], places: Sequence[int], rest: list[int]) -> tuple[Frames, Indices]:
         """Return what instruments say in the channels they always name, and the boot of each frame; all else goes to `rest`."""
-        given_back, names = set(rest), self._seats.names
-        own = [i for i in range(len(messages)) if i not in given_back] if rest else [*range(len(messages))]
-        message, boot, seq, ts, width, values = list[int](), list[int](), list[int](), list[int](), list[int](), list[float]()
+        own, payloads, names = [*range(len(messages))], [message.payload for message in messages], self._seats.names
+        if rest:
+            left = set(rest)
+            own = [i for i in own if i not in left]
+            payloads, places = [payloads[i] for i in own], [places[i] for i in own]
+        message, place, boot, seq, ts = list[int](), list[int](), list[int](), list[int](), list[int]()
+        values = list[float]()
         for begin in range(0, len(own), _AT_ONCE):
-            some = own[begin : begin + _AT_ONCE]
-            said = _decoded([messages[i].payload for i in some])
-            spoken, wanted = [one.v for one in said], [names[places[i]] for i in some]
+            some, theirs = own[begin : begin + _AT_ONCE], places[begin : begin + _AT_ONCE]
+            said = _decoded(payloads[begin : begin + _AT_ONCE])
+            spoken, wanted = [one.v for one in said], [names[at] for at in theirs]
             if [*map(tuple, spoken)] != wanted:
                 usual = [tuple(one) == name for one, name in zip(spoken, wanted, strict=True)]
                 rest += compress(some, map(not_, usual))
-                some, said, spoken = [*compress(some, usual)], [*compress(said, usual)], [*compress(spoken, usual)]
+                some, theirs = [*compress(some, usual)], [*compress(theirs, usual)]
+                said, spoken = [*compress(said, usual)], [*compress(spoken, usual)]
             message += some
+            place += theirs
             boot += [one.b for one in said]
             seq += [one.s for one in said]
             ts += [one.t for one in said]
-            width += map(len, spoken)
             values += chain.from_iterable(chain.from_iterable([one.values() for one in spoken]))
-        own_places = [places[i] for i in message]
-        place, widths = np.array(own_places, np.int64), np.array(width, np.int64)
-        frames = Frames(
-            np.array(message, np.int64),
-            place,
-            turns(own_places),
-            np.array(seq, np.int64),
-            np.array(ts, np.int64),
-            widths,
-            np.array(values, np.float64),
-            self._seats.heard.cells(place, widths),
-        )
-        return frames, np.array(boot, np.int64)
+        heard, columns = self._seats.heard, np.array((message, place, turns(place), seq, ts, boot), np.int64)
+        width = heard.width[columns[1]]
+        of_channels = np.array(values, np.float64), heard.cells(columns[1], width)
+        return Frames(columns[0], columns[1], columns[2], columns[3], columns[4], width, *of_channels), columns[5]
 
     def _barred(self, messages: Sequence[Message], places: Sequence[int], rest: Sequence[int]) -> dict[int, int]:
         """Return by place of a seat from which message on what its device says is given back: behind whatever else it said.
@@ -230,6 +227,7 @@ class Lane:
         hosts = {seats.hosts[i]: counts.item(i) for i in counts.nonzero()[0].tolist()}
         for host in hosts:
             host.engine.tick(now)
+            host.health.woke_in_time()
             host.changed = True
         found = judged(one, seats, self._gas, now)
         new, self._new = self._new, []

@@ -7,6 +7,7 @@ time wait behind them; so those that are due share the time until the next look.
 import asyncio
 import math
 from collections.abc import Callable, Collection
+from operator import itemgetter
 
 import structlog
 
@@ -47,15 +48,23 @@ class Pictures:
         for host in self._hosts:
             if self._age_s(host) >= _STIRRED_S:
                 await self._send(host)
+                await asyncio.sleep(0)  # else an alarm would wait for all of them
 
     def _due(self) -> list[SiteHost]:
-        """Return the sites whose pictures are due, those with people first, then those that waited longest."""
-        watched, others = list[SiteHost](), list[SiteHost]()
+        """Return the sites whose pictures are due, those with people first, then those most overdue.
+
+        By age alone an alarm of an empty space would wait behind the clean air of all others.
+        """
+        watched, others = list[SiteHost](), list[tuple[float, SiteHost]]()
         for host in self._hosts:
             people = host.watched
-            if self._age_s(host) >= _every_s(host, people=people):
-                (watched if people else others).append(host)
-        return watched + sorted(others, key=self._age_s, reverse=True)[:_MOST]
+            overdue = self._age_s(host) / _every_s(host, people=people)
+            if overdue >= 1.0 and people:
+                watched.append(host)
+            elif overdue >= 1.0:
+                others.append((overdue, host))
+        others.sort(key=itemgetter(0), reverse=True)
+        return watched + [host for _, host in others[:_MOST]]
 
     def _age_s(self, host: SiteHost) -> float:
         return self._now() - self._shown.get(host.site, -math.inf)

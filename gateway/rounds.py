@@ -1,7 +1,9 @@
 """Frames as columns, and one round of them: no instrument comes twice, they are judged together, one row of the journal."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -38,9 +40,9 @@ class Frames(NamedTuple):
 
     def rounds(self) -> Iterator["Frames"]:
         """Yield them by their turns."""
-        last = self.turn.max(initial=-1)
-        for turn in range(last + 1):
-            yield self.chosen(self.turn == turn) if last else self
+        turns = set(self.turn.tolist())
+        for turn in sorted(turns):
+            yield self.chosen(self.turn == turn) if len(turns) > 1 else self
 
     def all_of(self, flags: Flags) -> Flags:
         """Say of which frames every number is flagged."""
@@ -58,16 +60,12 @@ class Frames(NamedTuple):
         return self.turn < ended[self.place]
 
 
-def turns(place: Sequence[int]) -> Indices:
+def turns(place: Sequence[int]) -> Sequence[int]:
     """Return how many of the same place came before each."""
-    found = np.zeros(len(place), np.int64)
-    if len(set(place)) < len(place):
-        column = np.array(place)
-        order = column.argsort(kind="stable")
-        own = column[order]
-        first = np.append(0, (own[1:] != own[:-1]).nonzero()[0] + 1)
-        found[order] = np.arange(len(own)) - first.repeat(np.append(first[1:], len(own)) - first)
-    return found
+    if len(set(place)) == len(place):
+        return [0] * len(place)
+    counts = defaultdict[int, Iterator[int]](count)
+    return [next(counts[one]) for one in place]
 
 
 def all_true(flags: Flags) -> bool:

@@ -86,7 +86,7 @@ class Seats:
         if (place := self.at.pop(topic, None)) is not None:
             watch = self[place].watch
             if watch.unread is not msgspec.UNSET and watch.unread.place == place:
-                _ = watch.heard_at  # which reads it
+                watch.read()
                 watch.unread = msgspec.UNSET
             self.seats[place] = None
             self.heard.free(place)

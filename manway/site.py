@@ -73,45 +73,46 @@ class InstrumentWatch(msgspec.Struct):
     @property
     def plain_frame(self) -> PlainFrame | msgspec.UnsetType:
         """Its newest frame where that is plain and not made yet."""
-        self._read()
+        self.read()
         return self.plain
 
     @property
     def frame(self) -> Frame | None:
         """Its newest frame."""
-        self._read()
+        self.read()
         if self.plain is not msgspec.UNSET:
             self.newest, self.plain = self.plain.made(self.known.device), msgspec.UNSET
         return self.newest
 
     @frame.setter
     def frame(self, frame: Frame | None) -> None:
-        self._read()
+        self.read()
         self.newest, self.plain = frame, msgspec.UNSET
 
     @property
     def heard_at(self) -> float:
         """When its newest frame came, or when we began to wait for one, Unix seconds."""
-        self._read()
+        self.read()
         return self.was_heard_at
 
     @heard_at.setter
     def heard_at(self, at: float) -> None:
-        self._read()
+        self.read()
         self.was_heard_at = at
 
     @property
     def ledger(self) -> DeviceLedger:
         """Its ledger of loss."""
-        self._read()
+        self.read()
         return self.counted
 
     @ledger.setter
     def ledger(self, ledger: DeviceLedger) -> None:
-        self._read()
+        self.read()
         self.counted = ledger
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Take over what plain frames have said since the last time."""
         if self.unread is msgspec.UNSET or (read := self.unread.read()) is None:
             return
         count, self.plain = read

@@ -18,7 +18,7 @@ from tests.kit.gateway import open_journal
 
 T = TypeVar("T")
 COMPANY_MS, MORE_MS, WRITE_MS = 10, 40, 3
-ENOUGH = 16  # messages that need no more company
+ENOUGH = 10  # messages that need no more company
 SAID = MessageRejected(id="a" * 32, at=EPOCH, site="yard", source="gas", reason="no JSON")
 
 

@@ -6,7 +6,7 @@ so the other one hears that first; but never before what the same device has sai
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from gateway.commits import Step, keep
 from gateway.host import SiteHost, restore
 from gateway.journal import Journal, PlainEntry
 from gateway.lane import Lane, Taken
+from manway.codec_mqtt import SiteState
 from manway.errors import DecodeRejected
 from manway.events import Event
 from manway.gas import GasRows
@@ -188,13 +189,18 @@ def restored(
 
 
 class Twins:
-    """The same messages for two gateways."""
+    """The same messages for two gateways.
+
+    To compare them wholly is to ask every instrument of both: where `looks` says no, what the lane has taken goes on waiting
+    unread, as in the process.
+    """
 
     def __init__(self, folder: Path, sites: Sequence[str], at: float = EPOCH) -> None:
         self.sites = sites
         self.quick = Bed(folder / "quick", sites, laned=True, at=at)
         self.plain = Bed(folder / "plain", sites, laned=False, at=at)
         self.beds = (self.quick, self.plain)
+        self.looks: Callable[[], bool] = lambda: True
         self.gas, self.calm = 0, 0  # messages of gas, and how many of them took the lane
 
     def close(self) -> None:
@@ -216,13 +222,16 @@ class Twins:
 
     def compare(self) -> None:
         """Demand that nobody can tell one from the other."""
+        wholly = self.looks()
         for site in self.sites:
             quick, plain = (bed.hosts[site] for bed in self.beds)
             mine, other = ([*bed.siren.by_site[site].values()] for bed in self.beds)
             assert mine == other, site
             assert quick._ingest.waiting() == plain._ingest.waiting(), site
             assert quick.engine.now == plain.engine.now, site
-            require_same(quick.engine.snapshot(), plain.engine.snapshot(), site)
+            if wholly:
+                assert _shown(quick) == _shown(plain), site
+                require_same(quick.engine.snapshot(), plain.engine.snapshot(), site)
             assert quick.next_deadline() == plain.next_deadline(), site
             assert quick.engine.site.gas is self.quick.hosts[self.sites[0]].engine.site.gas, site
 
@@ -238,11 +247,20 @@ class Twins:
                 require_same(again[site].engine.snapshot(), host.engine.snapshot(), f"{site} after a restart, lane {bed.laned}")
 
 
+def _shown(host: SiteHost) -> SiteState:
+    """What a page would show of a site; of which journal is not compared."""
+    return msgspec.structs.replace(host.picture("gw"), jid="", event=0)
+
+
 def require_same(one: bytes, other: bytes, where: str) -> None:
-    """Demand that two snapshots are the same bytes, and say where they are not."""
+    """Demand that two snapshots are the same bytes but for the order of sets, and say where they are not."""
     if one != other:
         known = [msgspec.msgpack.decode(said) for said in (one, other)]
-        raise AssertionError(f"{where}: {[*_differences(*known)] or 'the order of something'}")
+        for said in known:
+            for watch in said["instruments"].values():
+                watch["ledger"]["left"].sort()
+        if msgspec.msgpack.encode(known[0]) != msgspec.msgpack.encode(known[1]):
+            raise AssertionError(f"{where}: {[*_differences(*known)] or 'the order of something'}")
 
 
 def _differences(one: Any, other: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401  whatever a snapshot holds

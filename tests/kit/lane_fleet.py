@@ -44,6 +44,17 @@ EXTRA: list[tuple[str, float]] = [
 CLOCKS = [0.0, -100.0, -31.0, -29.9997, -5.0, 0.0004, 5.0, 40.0, 1e6, -30.0]
 GARBAGE = [b"", b"{", b"\xff\xfe", b"null", b"[" * 3000, b'{"b":1}', b"\x78\x9c", b'{"b":1,"s":1,"u":0,"v":{}}', b"\x00" * 20]
 _STATUS_FIELDS: list[dict[str, list[str]]] = [{}, {"CO": []}, {"CO": ["ok"]}]
+# On the edge of what a sensor can say, and just behind it.
+EDGES: list[tuple[str, float]] = [
+    *(("O2", value) for value in (-5.0, 100.0, 100.00000001)),
+    *(("LEL", value) for value in (-10.0, 150.0, 150.5)),
+    *(("CO", value) for value in (-100.0, 100_000.0, -100.5)),
+    ("H2S", 100_000.0),
+]
+FLOODS = [2, 3, 9, 16, 17, 18, 19, 40, 5, 130]  # messages of one device at once; behind seventeen they go the ordinary way
+# A key that comes twice, of which the second counts.
+DOUBLED = [(b'{"b":', b'{"s":1,"b":'), (b'"O2":[', b'"O2":[8.0],"O2":['), (b'"v":{', b'"v":{"H2S":[60.0]},"v":{')]
+FAR = [2**32 - 2, 2**32 - 9, 2**31 - 2, 2**31 + 3]  # what boots may begin behind, near the ends of integers
 WAITS = [0.3, 6.0, 31.0, 61.0, 200.0, 0.0, 1900.0, 12.0, 0.999, 86_400.0]
 
 
@@ -58,6 +69,7 @@ class Device:
         self.usual: dict[str, float] = {}  # what it names beside its gases
         self.extra: dict[str, float] = {}
         self.clock_s, self.rate, self.has_clock = 0.0, 0.0, True
+        self.untold = set[str]()  # gases that it does not name for now
         self.reversed = self.packed = self.unknown = False
         self.birth = self._born(dict(channels))
         self.last: Message | None = None
@@ -103,7 +115,9 @@ class Device:
             self.air[gas] += slope
         noise = self.seq * 7 % 5 * 0.02
         values = {
-            gas: [value + (noise if gas == "O2" and value == CLEAN["O2"] else 0.0)] * rows for gas, value in self.air.items()
+            gas: [value + (noise if gas == "O2" and value == CLEAN["O2"] else 0.0)] * rows
+            for gas, value in self.air.items()
+            if gas not in self.untold
         }
         values |= {name: [value] * rows for name, value in self.extra.items()}
         if self.reversed:
@@ -131,9 +145,12 @@ class Device:
 
 
 class Fleet:
-    """All devices, what the api knows of their sites, and the time. `alarms` tells the ids of a site's open alarms."""
+    """All devices, what the api knows of their sites, and the time. `alarms` tells the ids of a site's open alarms.
 
-    def __init__(self, alarms: Callable[[str], Iterable[str]]) -> None:
+    `more` devices of each site name fewer gases each, so that places of every width come and go.
+    """
+
+    def __init__(self, alarms: Callable[[str], Iterable[str]], more: int = 0) -> None:
         self.at = EPOCH
         self._alarms = alarms
         self._commands = 0
@@ -151,6 +168,11 @@ class Fleet:
                 worn = "ann" if n == 2 else ""
                 space = NOWHERE if (i, n) == (2, 1) else SPACES[n % 2]
                 instruments.append(an_instrument(device.name, space=space, channels=channels, worn_by=worn))
+            for n in range(more):
+                channels = dict([*FIVE.items()][n % 3 : n % 3 + 1 + n % 4])
+                device = Device(site, f"more-{n + 1}", 100 + more * i + n, channels)
+                self.devices.append(device)
+                instruments.append(an_instrument(device.name, space=SPACES[n % 2], channels=channels))
             permits = [a_permit(state=PermitState.ACTIVE, end=EPOCH + 30 * 86_400)] if i < 2 else []
             spaces = [a_space(name, lock="") for name in SPACES]
             self.plans[site] = Plan(site, 1, EPOCH, "CN", LIMITS.version, spaces, [], instruments, permits)
@@ -180,15 +202,19 @@ class Fleet:
             device.air[gas] = value
 
     def do_small(self, device: Device, x: int) -> None:
-        device.air["LEL" if x % 2 else "H2S"] = SMALL[x % len(SMALL)]
+        gas = "LEL" if x % 2 else "H2S"
+        if gas in device.air:
+            device.air[gas] = SMALL[x % len(SMALL)]
 
     def do_clean(self, device: Device, _x: int) -> None:
         device.air, device.slope, device.extra = {gas: CLEAN[gas] for gas in device.channels}, {}, dict(device.usual)
         device.clock_s, device.rate, device.has_clock = 0.0, 0.0, True
         device.reversed = device.packed = device.unknown = False
+        device.untold = set()
 
     def do_drift(self, device: Device, x: int) -> None:
-        device.slope = {"H2S": 0.02 * (x + 1)} if x % 2 else {"O2": -0.01 * (x + 1)}
+        gas, slope = ("H2S", 0.02 * (x + 1)) if x % 2 else ("O2", -0.01 * (x + 1))
+        device.slope = {gas: slope} if gas in device.air else {}
 
     def do_blip(self, device: Device, x: int) -> list[Message]:
         gas, value = AIR[x % len(AIR)]
@@ -204,6 +230,15 @@ class Fleet:
         device.seq -= 1
         calm = [device.says(self.at)]
         return loud + calm if x % 3 else calm + loud
+
+    def do_edge(self, device: Device, x: int) -> list[Message]:
+        """What a sensor can just say, or just not, and something good behind it."""
+        gas, value = EDGES[x % len(EDGES)]
+        return [device.with_air(self.at, **{gas: value}), device.says(self.at)]
+
+    def do_untold(self, device: Device, x: int) -> None:
+        """A gas less, or that one again."""
+        device.untold ^= {[*device.channels][x % len(device.channels)]}
 
     def do_fault(self, device: Device, x: int) -> list[Message]:
         status = STATUSES[x % len(STATUSES)]
@@ -224,6 +259,22 @@ class Fleet:
 
     def do_rows(self, device: Device, x: int) -> list[Message]:
         return [device.says(self.at, rows=x + 2, late_s=float(x + 1))]
+
+    def do_flood(self, device: Device, x: int) -> list[Message]:
+        """Many messages at once, somewhere among them a loud one."""
+        many = FLOODS[x % len(FLOODS)]
+        loud = device.seq % many
+        return [self.do_blip(device, x)[0] if i == loud else device.says(self.at) for i in range(many)]
+
+    def do_breaths(self, device: Device, x: int) -> list[Message]:
+        """Everybody speaks several times at once; in one of these turns a device is loud."""
+        turns = [self.breath() for _ in range(x % 4)]
+        return [message for turn in turns for message in turn] + self.do_blip(device, x) + self.breath()
+
+    def do_far(self, device: Device, x: int) -> list[Message]:
+        """A boot whose numbers are near the ends of integers, and soon run over them."""
+        device.boot, device.seq = (2**32 - 1 - device.boot) if x % 2 else device.boot + 1000, FAR[x % len(FAR)]
+        return [device.born(), *(device.says(self.at) for _ in range(x))]
 
     def do_again(self, device: Device, _x: int) -> list[Message]:
         return [_copy(device.last)] if device.last else []
@@ -273,6 +324,11 @@ class Fleet:
 
     def do_garbage(self, device: Device, x: int) -> list[Message]:
         return [Message(device_topic(device.site, device.name, "gas"), GARBAGE[x % len(GARBAGE)])]
+
+    def do_doubled(self, device: Device, x: int) -> list[Message]:
+        """Keys that come twice."""
+        said = device.says(self.at)
+        return [Message(said.topic, said.payload.replace(*DOUBLED[x % len(DOUBLED)], 1)), device.says(self.at)]
 
     def do_stranger(self, device: Device, x: int) -> list[Message]:
         said = device.says(self.at)
@@ -325,6 +381,23 @@ class Fleet:
             plan = msgspec.structs.replace(plan, version=plan.version + 1, instruments=[*rows.values()], permits=permits)
         self.plans[device.site] = plan
         return [_signed(plan)]
+
+    def do_swap(self, device: Device, x: int) -> list[Message]:
+        """Two instruments change places, or measure what the other one did; it is said between frames of both."""
+        plan = self.plans[device.site]
+        rows = {row.device: row for row in plan.instruments}
+        other = next((d for d in self.devices if d.site == device.site and d is not device and d.name in rows), None)
+        if device.name not in rows or other is None:
+            return []
+        one, two = rows[device.name], rows[other.name]
+        if x % 2:
+            rows |= {one.device: msgspec.structs.replace(one, space=two.space)}
+            rows |= {two.device: msgspec.structs.replace(two, space=one.space)}
+        else:
+            rows |= {one.device: msgspec.structs.replace(one, channels=two.channels)}
+            rows |= {two.device: msgspec.structs.replace(two, channels=one.channels)}
+        self.plans[device.site] = plan = msgspec.structs.replace(plan, version=plan.version + 1, instruments=[*rows.values()])
+        return [device.says(self.at), _signed(plan), device.says(self.at), other.says(self.at)]
 
     def _command(self, kind: type[AnyCommand], device: Device, by: str, **fields: object) -> Message:
         self._commands += 1

@@ -13,7 +13,7 @@ def quickly(watch: InstrumentWatch, frame: Frame, *, at: float) -> None:
     values = np.array([reading.value for reading in frame.readings.values()], np.float64)
     channels, unread = tuple(frame.readings), watch.unread
     if unread is msgspec.UNSET or (unread.boot, unread.channels) != (frame.boot, channels):
-        _ = watch.heard_at  # whatever waits for it elsewhere
+        watch.read()  # whatever waits for it elsewhere
         heard = Heard()
         watch.unread = unread = Unread(heard, heard.add(len(channels)), frame.boot, channels)
     place = np.array([unread.place])

@@ -1,4 +1,4 @@
-"""The floor: our reader and writer of MQTT, one typed decode and one threshold a message. No rules, nothing durable, one thread.
+"""The floor: our reader and writer of MQTT, one typed decode and one threshold a message; no rules, nothing durable.
 
 No gateway that receives like this one can be cheaper; what ours costs above it is rules, journal, store and uplink.
 """
@@ -40,7 +40,7 @@ def main(port: int, qos: int, user: str, password: str) -> None:
     def on_connect(*_: object) -> None:
         client.subscribe("manway/1/+/+/dev/+/gas", qos)
 
-    client = BatchClient("batch-loop", on_batch, lambda mid, refusal: None)
+    client = BatchClient("batch-loop", on_batch, lambda *_: None)
     client.username_pw_set(user, password)
     client.on_connect = on_connect
     client.connect("127.0.0.1", port)
