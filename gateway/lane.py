@@ -184,7 +184,7 @@ class Lane:
     def _plain(self, frames: Frames, boot: Indices, barred: Mapping[int, int], now: float) -> Frames:
         """Return the frames that are plain, and behind no other of their instrument that is not."""
         seats, place = self._seats, frames.place
-        good = (boot == seats.boot[place]) & (frames.turn <= _MOST_ROUNDS)
+        good = boot == seats.boot[place]
         if barred:
             first = np.full(len(seats.seats), _NEVER)
             first[[*barred]] = [*barred.values()]
@@ -195,16 +195,20 @@ class Lane:
             else:
                 good &= place != one
                 seats.drop(seats[one].topic)  # its next frame goes the ordinary way, and the one behind it has a new seat
-        good &= frames.seq == seats.highest[place] + 1 + frames.turn
+        good &= frames.seq == seats.next[place] + frames.turn
+        good &= frames.turn <= _MOST_ROUNDS
         good &= frames.all_of((frames.values >= seats.least[frames.cells]) & (frames.values <= seats.greatest[frames.cells]))
         good = frames.without_followers(good)
         good &= self._in_time(frames, good, now)
-        return frames if all_true(good) else frames.chosen(frames.without_followers(good))
+        good = frames.without_followers(good)
+        return frames if all_true(good) else frames.chosen(good)
 
     def _in_time(self, frames: Frames, good: Flags, now: float) -> Flags:
         """Say which of the good frames are no replay; the least delay of a boot, how far its clock is behind, is remembered."""
         seats, place, delay_s = self._seats, frames.place, now - frames.ts / 1000
         prompt: Flags = (seats.slow[place] <= delay_s) & (delay_s < _PROMPT_S)
+        if all_true(prompt):  # as nearly always
+            return prompt
         late = set[int]()
         for i in (good & ~prompt).nonzero()[0].tolist():
             at, delay = place.item(i), delay_s.item(i)

@@ -90,7 +90,7 @@ def judged(one: Frames, seats: Seats, gas: GasRows, now: float) -> Round:
         rows, values = rows[limited], values[limited]
     calm = gas.would_stay_calm(rows, values, now)
     seats.heard.take(one.place, one.seq, one.ts, one.cells, one.values, now)
-    seats.highest[one.place] = one.seq
+    seats.next[one.place] = one.seq + 1
     quiet = seats.quiet[one.place]
     if all_true(calm):
         gas.note(rows, values, now)

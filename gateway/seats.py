@@ -40,7 +40,7 @@ class Seats:
     """All seats, each at the place that `heard` has for it; the columns are by place, those of channels by its cells.
 
     `boot` and `number` are of its source, `host` is the site's place among `hosts`, `version` the one of the engine under which
-    the rest was seen: `highest` sequence number there was, how far at least its clock is `slow` (s), and whether it is `quiet`
+    the rest was seen: the `next` sequence number, how far at least its clock is `slow` (s), and whether it is `quiet`
     (a calm frame changes nothing but numbers). `row` is a channel's row of gases, and its sensor can say `least` to `greatest`.
     """
 
@@ -51,7 +51,7 @@ class Seats:
         self.names = list[tuple[str, ...]]()
         self.hosts = list[SiteHost]()
         self._host_at = dict[SiteHost, int]()
-        self.boot, self.number, self.host, self.version, self.highest = (np.zeros(0, np.int64) for _ in range(5))
+        self.boot, self.number, self.host, self.version, self.next = (np.zeros(0, np.int64) for _ in range(5))
         self.slow, self.quiet = np.zeros(0), np.zeros(0, np.bool_)
         self.row, self.least, self.greatest = np.zeros(0, np.intp), np.zeros(0), np.zeros(0)
 
@@ -95,7 +95,7 @@ class Seats:
         """See again what is so of an instrument whose seat is the `same`."""
         seat, watch = self[place], self[place].watch
         self.version[place] = seat.host.engine.version
-        self.highest[place] = watch.ledger.highest
+        self.next[place] = watch.ledger.highest + 1
         self.slow[place] = seat.host.least_delay(seat.source.device, seat.source.boot)
         self.quiet[place] = air.BESIDE.isdisjoint(seat.names) and air.quiet(seat.host.engine.site, watch)
 
@@ -112,7 +112,7 @@ class Seats:
         """Have as much room as `heard` has."""
         places, cells = len(self.heard.count), len(self.heard.values)
         if len(self.seats) < places:
-            for name in ("boot", "number", "host", "version", "highest", "slow", "quiet"):
+            for name in ("boot", "number", "host", "version", "next", "slow", "quiet"):
                 setattr(self, name, larger(getattr(self, name), places))
             self.seats += [None] * (places - len(self.seats))
             self.names += [()] * (places - len(self.names))

@@ -77,6 +77,9 @@ class Heard:
 
     def cells(self, places: Indices, widths: Indices) -> Indices:
         """Return the cells of these places behind each other; `widths` are theirs."""
+        if len(places) == 1:  # as at most sites most of the time
+            begin = self.begin.item(places.item(0))
+            return np.arange(begin, begin + widths.item(0))
         ends = widths.cumsum()
         total = int(ends[-1]) if len(ends) else 0
         return np.repeat(self.begin[places] - ends + widths, widths) + np.arange(total)
