@@ -26,7 +26,8 @@ def run(options: Options) -> Table:
     """Measure every gateway on every broker at every rate."""
     table = Table("paced", "Latency of an alarm at a steady rate, QoS 1, 10 % over the limit")
     for broker in options.brokers:
-        found = played(table, options, broker, options.gateways, one)
+        names = [name for name in options.gateways if name != "floor"]  # its latency would be its window
+        found = played(table, options, broker, names, one)
         medians = {key: median_of(figures) for key, figures in found.items()}
         for key, figures in medians.items():
             name, rate = key.split("/")
