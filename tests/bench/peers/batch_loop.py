@@ -34,8 +34,7 @@ def main(port: int, qos: int, user: str, password: str) -> None:
         for message in messages:
             if decode(message.payload).v.H2S[0] >= LIMIT_PPM:
                 out.append(Publication("bench/alarm", message.topic.split("/")[5].encode(), qos=qos))
-        if qos:
-            client.ack_many(mids)
+        client.ack_many([mid for mid in mids if mid])
 
     def on_connect(*_: object) -> None:
         client.subscribe("manway/1/+/+/dev/+/gas", qos)
