@@ -98,11 +98,10 @@ def judged(one: Frames, seats: Seats, gas: GasRows, now: float) -> Round:
     gas.note(rows[calm], values[calm], now)
     moving = rows[~calm]
     other, noticed = gas.judge(moving, values[~calm], now)
-    found = Round(set(moving[other].tolist()), set(moving[noticed].tolist()), [])
+    others, seen = set(moving[other].tolist()), set(moving[noticed].tolist())
     still = np.ones(len(one.cells), np.bool_)
     still[limited] = calm
-    found.heard.extend(_heard(one, seats, quiet, one.all_of(still), found.other | found.noticed))
-    return found
+    return Round(others, seen, _heard(one, seats, quiet, one.all_of(still), others | seen))
 
 
 def _heard(one: Frames, seats: Seats, quiet: Flags, still: Flags, flagged: AbstractSet[int]) -> list[int]:

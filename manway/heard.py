@@ -6,7 +6,6 @@ nobody asks for any of them before the next one comes. So they stay here until t
 no cache holds, took longer than all rules.
 """
 
-import struct
 from collections import defaultdict
 from typing import TypeVar
 
@@ -23,19 +22,14 @@ _FIRST = 64  # (choice) places at first; they double
 
 
 class PlainFrame(msgspec.Struct, frozen=True, gc=False):
-    """A frame all of whose readings are numbers, not made yet; `packed` are the numbers of its channels, eight bytes each."""
+    """A frame all of whose readings are numbers, not made yet; `numbers` are what its channels read, in their order."""
 
     boot: int
     seq: int
     ts: int
     received_at: float
     channels: tuple[str, ...]
-    packed: bytes
-
-    @property
-    def numbers(self) -> tuple[float, ...]:
-        """What its channels read, in their order."""
-        return struct.unpack(f"{len(self.channels)}d", self.packed)
+    numbers: tuple[float, ...]
 
     def made(self, device: str) -> Frame:
         """Return the frame of this device."""
@@ -107,9 +101,9 @@ class Unread(msgspec.Struct, frozen=True):
             return None
         heard.count[place] = 0
         begin = heard.begin.item(place)
-        packed = heard.values[begin : begin + len(self.channels)].tobytes()
+        numbers = tuple(heard.values[begin : begin + len(self.channels)].tolist())
         seq, ts, at = heard.seq.item(place), heard.ts.item(place), heard.at.item(place)
-        return count, PlainFrame(self.boot, seq, ts, at, self.channels, packed)
+        return count, PlainFrame(self.boot, seq, ts, at, self.channels, numbers)
 
 
 def larger(column: npt.NDArray[T], least: int) -> npt.NDArray[T]:
