@@ -40,6 +40,9 @@ _MOST_WITHOUT_PLAN = 10_000
 _REMEMBERED = ("gas", "state", "up/frame")  # what leaves something behind under the device's name
 _MAY_BE_RETAINED = ("state", "up/state", "api/plan")
 _REFUSALS = (b"\xff", b"\xfe")
+# (choice) A delay that is less than the least one by less than this is none: every instrument would set its own anew for hours,
+# and what is late is so by seconds (`REPLAY_AFTER_S`).
+FINER_S = 0.1
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -279,9 +282,9 @@ class Ingest:
         return max(0.0, self.least_delay(device, boot, delay_s))
 
     def least_delay(self, device: str, boot: int, seen_s: float = math.inf) -> float:
-        """Return the least delay of a boot, `seen_s` included, in seconds; infinity before the first."""
+        """Return the least delay of a boot, `seen_s` included, in seconds, to `FINER_S`; infinity before the first."""
         known = self._behind.get(device)
-        if known is not None and known[0] == boot and known[1] <= seen_s:
+        if known is not None and known[0] == boot and known[1] - FINER_S <= seen_s:
             return known[1]
         if seen_s < math.inf:
             self._behind[device] = (boot, seen_s)

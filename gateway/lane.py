@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from gateway.host import SiteHost
+from gateway.ingest import FINER_S
 from gateway.journal import Entry, PlainEntry
 from gateway.rounds import Frames, all_true, columns, judged, turns
 from gateway.seats import UNSEEN, Seat, Seats
@@ -206,13 +207,13 @@ class Lane:
     def _in_time(self, frames: Frames, good: Flags, now: float) -> Flags:
         """Say which of the good frames are no replay; the least delay of a boot, how far its clock is behind, is remembered."""
         seats, place, delay_s = self._seats, frames.place, now - frames.ts / 1000
-        prompt: Flags = (seats.slow[place] <= delay_s) & (delay_s < _PROMPT_S)
+        prompt: Flags = (seats.slow[place] - FINER_S <= delay_s) & (delay_s < _PROMPT_S)
         if all_true(prompt):  # as nearly always
             return prompt
         late = set[int]()
         for i in (good & ~prompt).nonzero()[0].tolist():
             at, delay = place.item(i), delay_s.item(i)
-            if at not in late and delay < seats.slow.item(at):
+            if at not in late and delay < seats.slow.item(at) - FINER_S:
                 source = seats[at].source
                 seats.slow[at] = seats[at].host.least_delay(source.device, source.boot, delay)
             if at in late or delay - max(0.0, seats.slow.item(at)) >= _PROMPT_S:

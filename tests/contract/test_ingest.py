@@ -548,5 +548,6 @@ def test_a_slow_clock_is_learnt_once_and_a_backlog_is_still_late() -> None:
     assert ingest.clock_behind("gas-1", 7, 31.0) == 31.0  # always 31 s behind: live
     assert ingest.clock_behind("gas-1", 7, 631.0) == 31.0  # ten minutes in a queue: late by what is beyond
     assert ingest.clock_behind("gas-1", 7, 30.5) == 30.5
+    assert ingest.clock_behind("gas-1", 7, 30.45) == 30.5  # no news: what is late is so by seconds
     assert ingest.clock_behind("gas-1", 8, 2.0) == 2.0  # a new boot, perhaps a new clock
     assert ingest.clock_behind("gas-1", 8, -3.0) == 0.0  # ahead of us is not late
