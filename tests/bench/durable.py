@@ -1,4 +1,7 @@
-"""P4: durable in batches beside one commit a message, both at QoS 1, acknowledged only after the commit."""
+"""P4: durable in batches beside one commit a message, both at QoS 1, acknowledged only after the commit.
+
+The floor keeps nothing: no gateway gets more out of this broker at QoS 1, however it commits.
+"""
 
 from pathlib import Path
 
@@ -18,12 +21,12 @@ def run(options: Options) -> Table:
     """Measure both on every broker."""
     table = Table("durable", "Durable before it is acknowledged, QoS 1, 2 % over the limit")
     for broker in options.brokers:
-        found = played(table, options, broker, ("manway", PLAIN), one)
+        found = played(table, options, broker, ("manway", "floor", PLAIN), one)
         medians = {key.split("/")[0]: median_of(figures) for key, figures in found.items()}
         for name, figures in medians.items():
             table.add(row(broker, name, figures, rounds=options.rounds))
             table.goals.append(exactly("P4", f"{broker}, {name}", figures))
-        if len(medians) > 1:
+        if "manway" in medians and PLAIN in medians:
             ratio = medians["manway"].messages_a_second / medians[PLAIN].messages_a_second
             table.goals.append(Goal("P4", f"{broker}: messages/s >= 8 x one commit a message", ratio, ratio >= 8))
     return table
