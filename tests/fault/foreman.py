@@ -5,6 +5,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 
 from tests.fault.installation import ACCOUNT, PASSWORD
 from tests.kit import influx
@@ -60,8 +61,8 @@ class Foreman:
                 self.refused.append(f"{work}: {error.code} {error.read(500)!r}")
                 if error.code < 500:
                     return None
-            except OSError:
-                pass  # killed before or after it had done it: only asking again tells
+            except (OSError, HTTPException):
+                pass  # killed before, while or after it did it: only asking again tells
             time.sleep(_PATIENCE_S)
         return None
 
