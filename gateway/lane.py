@@ -213,7 +213,7 @@ class Lane:
         late = set[int]()
         for i in (good & ~prompt).nonzero()[0].tolist():
             at, delay = place.item(i), delay_s.item(i)
-            if at not in late and delay < seats.slow.item(at) - FINER_S:
+            if at not in late:
                 source = seats[at].source
                 seats.slow[at] = seats[at].host.least_delay(source.device, source.boot, delay)
             if at in late or delay - max(0.0, seats.slow.item(at)) >= _PROMPT_S:
